@@ -1,0 +1,14 @@
+//! Every test that runs the programs, in one binary (it links once).
+mod act;
+mod bench;
+mod demo;
+mod dissect;
+mod durability;
+mod fetch;
+mod inject;
+mod looping;
+mod pipeline;
+mod queue;
+mod readme;
+mod real;
+mod sandbox;
