@@ -235,7 +235,13 @@ impl Lock {
             match file.try_lock() {
                 Ok(()) => return Ok(Lock { _file: file }),
                 Err(fs::TryLockError::WouldBlock) if Instant::now() < end => {
-                    std::thread::sleep(Duration::from_millis(20).min(limit));
+                    if !crate::stop::sleep(Duration::from_millis(20).min(limit)) {
+                        return Err(Error::new(
+                            Kind::Temporary,
+                            format!("cannot lock {}", path.display()),
+                            "asked to end while waiting for it",
+                        ));
+                    }
                 }
                 Err(fs::TryLockError::WouldBlock) => {
                     return Err(Error::new(

@@ -1,6 +1,6 @@
 //! What a program says: records on stdout, words for people on stderr.
 //!
-//! stdout carries records only, one a line; a reader that has gone away is noticed ([`Gone`]) and lets the
+//! stdout carries records only, one a line; a reader that has gone away is noticed ([`reader_gone`]) and lets the
 //! program finish what it has in hand. Everything shown to people has control, escape and bidi characters
 //! escaped, so that a stranger's file name cannot drive a terminal.
 
@@ -9,13 +9,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI8, Ordering};
 
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 
 static VOICE: AtomicI8 = AtomicI8::new(0);
+static READER_GONE: AtomicBool = AtomicBool::new(false);
 
 /// How much is said on stderr: below 0 errors only, 0 the usual, 1 and 2 more.
 pub fn set_voice(level: i8) {
@@ -96,26 +97,28 @@ pub enum Form {
     Json,
 }
 
-/// stdout's reader went away: finish what is in hand, then end by SIGPIPE.
-#[derive(Debug)]
-pub struct Gone;
+/// True once a write to stdout found that nobody reads it any more: finish what is in hand, then end by SIGPIPE.
+pub fn reader_gone() -> bool {
+    READER_GONE.load(Ordering::Relaxed)
+}
 
 /// Where a job hands its records; `bin` gives stdout, tests and the loop give a `Vec`.
 pub struct Records<'a> {
     out: Box<dyn Write + 'a>,
     form: Form,
     gone: bool,
+    is_stdout: bool,
 }
 
 impl<'a> Records<'a> {
     /// Records go to `out` in this form.
     pub fn new(out: impl Write + 'a, form: Form) -> Self {
-        Records { out: Box::new(out), form, gone: false }
+        Records { out: Box::new(out), form, gone: false, is_stdout: false }
     }
 
     /// Records to stdout.
     pub fn stdout(form: Form) -> Records<'static> {
-        Records::new(io::BufWriter::new(io::stdout()), form)
+        Records { is_stdout: true, ..Records::new(io::BufWriter::new(io::stdout()), form) }
     }
 
     /// The form asked for.
@@ -183,6 +186,9 @@ impl<'a> Records<'a> {
         match done {
             Err(why) if why.kind() == io::ErrorKind::BrokenPipe => {
                 self.gone = true;
+                if self.is_stdout {
+                    READER_GONE.store(true, Ordering::Relaxed);
+                }
                 Ok(())
             }
             Err(why) => Err(Error::writing("standard output", why)),

@@ -1,1 +1,132 @@
-//! To be written.
+//! Being asked to end: INT, TERM and HUP set a flag and wake every wait; a second signal ends us at once.
+//!
+//! A program finishes the commit group in hand and then dies by the signal it got, so that its caller sees why.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+
+struct Bell {
+    signal: Arc<AtomicUsize>,
+    asked: Arc<AtomicBool>,
+    ring: UnixStream,
+    ear: UnixStream,
+}
+
+static BELL: OnceLock<io::Result<Bell>> = OnceLock::new();
+
+/// Starts listening for signals; called once by every program before its job.
+pub fn install() -> io::Result<()> {
+    let bell = bell()?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Order matters: the second signal finds the flag set by the first.
+        signal_hook::flag::register_conditional_default(signal, bell.asked.clone())?;
+        signal_hook::flag::register(signal, bell.asked.clone())?;
+        signal_hook::flag::register_usize(signal, bell.signal.clone(), signal as usize)?;
+        signal_hook::low_level::pipe::register(signal, bell.ring.try_clone()?)?;
+    }
+    Ok(())
+}
+
+fn bell() -> io::Result<&'static Bell> {
+    let made = BELL.get_or_init(|| {
+        let (ring, ear) = UnixStream::pair()?;
+        Ok(Bell { signal: Arc::default(), asked: Arc::default(), ring, ear })
+    });
+    made.as_ref().map_err(|why| io::Error::new(why.kind(), why.to_string()))
+}
+
+/// True once a signal or [`request`] asked us to end.
+pub fn requested() -> bool {
+    matches!(BELL.get(), Some(Ok(bell)) if bell.asked.load(Ordering::SeqCst))
+}
+
+/// Asks this process to end as a signal would; for tests and for a job that ends another.
+pub fn request() {
+    use std::io::Write;
+    if let Ok(bell) = bell() {
+        bell.asked.store(true, Ordering::SeqCst);
+        let _ = (&bell.ring).write_all(b"!");
+    }
+}
+
+/// Readable once we are asked to end; poll it beside a socket.
+pub fn ear() -> Option<BorrowedFd<'static>> {
+    bell().ok().map(|bell| bell.ear.as_fd())
+}
+
+/// What a wait ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// The descriptor became readable (or broke: the read will tell).
+    Ready,
+    /// The time was up.
+    Late,
+    /// We are asked to end.
+    Stopped,
+}
+
+/// Waits until one of `fds` is readable, the time is up or we are asked to end.
+pub fn wait(fds: &[BorrowedFd<'_>], limit: Duration) -> io::Result<Woken> {
+    let end = Instant::now() + limit;
+    let mut polled: Vec<PollFd<'_>> =
+        fds.iter().chain(ear().iter()).map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    loop {
+        if requested() {
+            return Ok(Woken::Stopped);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match rustix::event::poll(&mut polled, Some(&left)) {
+            Ok(0) => return Ok(Woken::Late),
+            Ok(_) if requested() => return Ok(Woken::Stopped),
+            Ok(_) if polled[..fds.len()].iter().any(|fd| !fd.revents().is_empty()) => {
+                return Ok(Woken::Ready);
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+}
+
+/// Sleeps unless asked to end; true if the whole time passed.
+pub fn sleep(time: Duration) -> bool {
+    matches!(wait(&[], time), Ok(Woken::Late))
+}
+
+/// Ends by the signal that asked for it, so that the caller sees it; returns if there was none.
+pub fn die_if_requested() {
+    if let Some(Ok(bell)) = BELL.get() {
+        let signal = bell.signal.load(Ordering::SeqCst);
+        if signal != 0 {
+            let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
+        }
+    }
+}
+
+/// Ends by SIGPIPE: our reader has gone.
+pub fn die_of_pipe() {
+    let _ = signal_hook::low_level::emulate_default_handler(SIGPIPE);
+}
+
+/// Waits until `fd` is readable or the time is up, also while we are asked to end.
+pub fn wait_through(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
+    let end = Instant::now() + limit;
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match rustix::event::poll(&mut polled, Some(&left)) {
+            Ok(0) => return Ok(Woken::Late),
+            Ok(_) => return Ok(Woken::Ready),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+}

@@ -1,1 +1,303 @@
-//! To be written.
+//! The configuration file: what may stand there, and what each word means.
+//!
+//! Pure: text in, values out. Unknown keys and impossible values are errors with line and column. Where the file is
+//! found and who may read it is decided elsewhere (`job::settings`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{Error, Kind, Result};
+
+mod peer;
+pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `[account.NAME]`
+    pub account: BTreeMap<String, Account>,
+    /// `[[rule]]`, in their order: the first that matches decides.
+    pub rule: Vec<Rule>,
+    /// `[loop.NAME]`
+    #[serde(rename = "loop")]
+    pub loops: BTreeMap<String, Loop>,
+}
+
+/// A login somewhere: where mail is fetched from and submitted to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The sender's address.
+    pub address: Option<String>,
+    /// Where mail is submitted.
+    pub smtp: Option<Server>,
+    /// Where mail is fetched.
+    pub imap: Option<Server>,
+    /// The login name; the address where it is left out.
+    pub user: Option<String>,
+    /// The password itself; the file must then be readable by nobody else.
+    pub password: Option<Literal>,
+    /// A file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// A command whose first line of output is the password; argv, no shell.
+    pub password_command: Option<Vec<String>>,
+    /// `implicit`, `starttls` or `none`; from the URL where it is left out.
+    pub tls: Option<Tls>,
+    /// PEM file with the only certificates to trust.
+    pub tls_ca: Option<PathBuf>,
+    /// SHA-256 of the only certificate to trust.
+    pub tls_fingerprint: Option<Fingerprint>,
+    /// Where fetched mail is put.
+    pub maildir: Option<PathBuf>,
+    /// What is fetched.
+    #[serde(default = "inbox")]
+    pub mailboxes: Vec<String>,
+    /// Mail received before this is fetched but never acted on; RFC 3339, with or without quotes.
+    #[serde(default, deserialize_with = "moment")]
+    pub start: Option<jiff::Timestamp>,
+    /// Limit for each single wait.
+    #[serde(default, deserialize_with = "time")]
+    pub timeout: Option<Duration>,
+}
+
+fn inbox() -> Vec<String> {
+    vec!["INBOX".into()]
+}
+
+/// Which files a command is run for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// What it is called in records and in the ledger.
+    pub name: String,
+    /// Type by content; `*` stands for anything.
+    #[serde(rename = "type")]
+    pub media_type: Option<String>,
+    /// Patterns for the only address in From; any of them.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Only where the sender is proven; not built yet, so true is refused.
+    #[serde(default)]
+    pub authenticated: bool,
+    /// The command, word by word; no shell.
+    pub run: Vec<String>,
+    /// How many may run in any hour; beyond it files are held.
+    pub max_per_hour: Option<u32>,
+    /// What counts as the same thing.
+    #[serde(default)]
+    pub once_per: OncePer,
+    /// How long the command may take.
+    #[serde(default, deserialize_with = "time")]
+    pub timeout: Option<Duration>,
+}
+
+/// What a rule does once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OncePer {
+    /// The same file in another message is another action.
+    #[default]
+    Message,
+    /// The same bytes are acted on once, whoever sends them again.
+    File,
+}
+
+/// Fetch, dissect and act for one account, again and again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loop {
+    /// Whose mail.
+    pub account: String,
+    /// Where files are put.
+    pub files: PathBuf,
+    /// Which rules apply, by name; all where it is left out.
+    pub rules: Option<Vec<String>>,
+    /// How often, besides when the server says so.
+    #[serde(default, deserialize_with = "time")]
+    pub every: Option<Duration>,
+    /// What happens with commands.
+    #[serde(default)]
+    pub act: Act,
+}
+
+/// What a loop does with a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Act {
+    /// Shows it on stdout, once.
+    Print,
+    /// Runs it, once.
+    #[default]
+    Run,
+}
+
+/// A password that stands in the file; never shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Literal(pub String);
+
+impl std::fmt::Debug for Literal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(a password)")
+    }
+}
+
+/// SHA-256 of a certificate (DER).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl std::str::FromStr for Fingerprint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = crate::record::unhex(text.trim()).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        bytes
+            .map(Fingerprint)
+            .ok_or_else(|| format!("{text:?} is no SHA-256 fingerprint: 64 hex digits are wanted"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    crate::cli::duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Timestamp>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Toml(toml::value::Datetime),
+        Text(String),
+    }
+    let text = match Either::deserialize(deserializer)? {
+        Either::Toml(datetime) => datetime.to_string(),
+        Either::Text(text) => text,
+    };
+    let wrong = |_| serde::de::Error::custom(format!("{text:?} is no RFC 3339 time with an offset"));
+    text.parse().map(Some).map_err(wrong)
+}
+
+impl Config {
+    /// Reads the text of a configuration file; `file` is its name for messages, `home` what `~/` stands for.
+    ///
+    /// [`Kind::Config`] with line and column where something is wrong.
+    pub fn parse(text: &str, file: &Path, home: Option<&Path>) -> Result<Config> {
+        let doing = || format!("cannot use {}", file.display());
+        let mut config: Config = toml::from_str(text)
+            .map_err(|why| Error::new(Kind::Config, doing(), why.to_string().trim_end()))?;
+        config.check().map_err(|(key, why)| {
+            Error::new(Kind::Config, doing(), format!("{}{why}", place_of(text, &key)))
+        })?;
+        if let Some(home) = home {
+            config.expand(home);
+        }
+        Ok(config)
+    }
+
+    /// The account of this name; 78 with the names that there are.
+    pub fn account(&self, name: &str) -> Result<&Account> {
+        self.account.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.account.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+            Error::plain(Kind::Config, format!("no account {name:?} in the configuration"))
+                .hint(format!("known accounts: {known}; `mail-loop init` writes one"))
+        })
+    }
+
+    /// What a single value cannot show; the key to blame and why.
+    fn check(&self) -> Result<(), (String, String)> {
+        for (name, account) in &self.account {
+            let key = format!("[account.{name}]");
+            if [
+                account.password.is_some(),
+                account.password_file.is_some(),
+                account.password_command.is_some(),
+            ]
+            .iter()
+            .filter(|there| **there)
+            .count()
+                > 1
+            {
+                return Err((
+                    key,
+                    format!("account {name}: more than one of password, password_file, password_command"),
+                ));
+            }
+            if account.password_command.as_ref().is_some_and(Vec::is_empty) {
+                return Err((key, format!("account {name}: password_command has no words")));
+            }
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for rule in &self.rule {
+            let key = format!("name = \"{}\"", rule.name);
+            if rule.name.is_empty() || !names.insert(rule.name.as_str()) {
+                return Err((key, format!("rule {:?}: a rule needs a name of its own", rule.name)));
+            }
+            if rule.run.is_empty() {
+                return Err((key, format!("rule {:?}: run has no words", rule.name)));
+            }
+            if rule.authenticated {
+                return Err((
+                    key,
+                    format!(
+                        "rule {:?}: authenticated = true is not built into this version, \
+                    and acting on unproven senders instead would be worse than refusing",
+                        rule.name
+                    ),
+                ));
+            }
+        }
+        for (name, each) in &self.loops {
+            let key = format!("[loop.{name}]");
+            let Some(account) = self.account.get(&each.account) else {
+                return Err((key, format!("loop {name}: there is no account {:?}", each.account)));
+            };
+            if account.maildir.is_none() {
+                return Err((key, format!("loop {name}: account {:?} has no maildir", each.account)));
+            }
+            for rule in each.rules.iter().flatten() {
+                if !names.contains(rule.as_str()) {
+                    return Err((key, format!("loop {name}: there is no rule {rule:?}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn expand(&mut self, home: &Path) {
+        let tilde = |path: &mut PathBuf| {
+            if let Ok(rest) = path.strip_prefix("~") {
+                *path = home.join(rest);
+            }
+        };
+        for account in self.account.values_mut() {
+            account.maildir.iter_mut().for_each(tilde);
+            account.password_file.iter_mut().for_each(tilde);
+            account.tls_ca.iter_mut().for_each(tilde);
+        }
+        self.loops.values_mut().for_each(|each| tilde(&mut each.files));
+    }
+}
+
+/// `line 3, column 1: ` of the first line that begins with or holds `key`.
+fn place_of(text: &str, key: &str) -> String {
+    let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let found = text.lines().enumerate().find(|(_, line)| squeeze(line).contains(&squeeze(key)));
+    found.map_or(String::new(), |(number, line)| {
+        let column = line.len() - line.trim_start().len() + 1;
+        format!("line {}, column {column}: ", number + 1)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+use super::*;
+
+const EXAMPLE: &str = r#"
+[account.school]
+address  = "me@by.example"
+smtp     = "smtps://smtp.by.example"
+imap     = "imaps://imap.by.example"
+user     = "me"
+password_command = ["pass", "show", "mail/school"]
+maildir  = "~/Mail/school"
+mailboxes = ["INBOX"]
+start    = 2026-11-21T00:00:00Z
+
+[[rule]]
+name = "print"
+type = "application/pdf"
+from = ["*@by.example"]
+run  = ["lp", "-d", "office", "-t", "{name}", "--", "{path}"]
+max_per_hour = 30
+
+[loop.homework]
+account = "school"
+files   = "~/in"
+rules   = ["print"]
+every   = "5m"
+act     = "print"
+"#;
+
+fn parse(text: &str) -> Result<Config> {
+    Config::parse(text, Path::new("config.toml"), Some(Path::new("/home/me")))
+}
+
+#[test]
+fn the_example_of_the_manual() {
+    let config = parse(EXAMPLE).unwrap();
+    let account = config.account("school").unwrap();
+    assert_eq!(account.maildir.as_deref(), Some(Path::new("/home/me/Mail/school")));
+    assert_eq!(account.start.unwrap().to_string(), "2026-11-21T00:00:00Z");
+    assert_eq!(config.loops["homework"].every, Some(Duration::from_secs(300)));
+    assert_eq!(config.loops["homework"].act, Act::Print);
+    assert_eq!(account.imap.as_ref().unwrap().port, 993);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place() {
+    let error = parse("[account.x]\nadress = \"a@b\"\n").unwrap_err();
+    assert_eq!(error.status(), 78);
+    assert!(error.to_string().contains("line 2, column 1"), "{error}");
+    assert!(error.to_string().contains("adress"), "{error}");
+}
+
+#[test]
+fn a_wrong_meaning_is_named_with_its_place() {
+    let error = parse("\n[loop.a]\naccount = \"x\"\nfiles = \"f\"\n").unwrap_err();
+    assert!(error.to_string().contains("line 2, column 1: loop a: there is no account \"x\""), "{error}");
+    let error = parse("[[rule]]\nname=\"p\"\nauthenticated = true\nrun=[\"lp\"]\n").unwrap_err();
+    assert_eq!(error.status(), 78);
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let config = parse("[account.x]\npassword = \"hunter2\"\n").unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn urls() {
+    let url = |text: &str| text.parse::<Server>();
+    assert_eq!(url("imap://127.0.0.1:1143").unwrap().tls(None), Tls::None);
+    assert_eq!(url("imap://[::1]").unwrap().tls(None), Tls::None);
+    assert_eq!(url("imap://localhost").unwrap().tls(None), Tls::None);
+    assert_eq!(url("imap://mail.example").unwrap().tls(None), Tls::StartTls);
+    assert_eq!(url("smtp://127.0.0.1").unwrap().tls(Some(Tls::StartTls)), Tls::StartTls);
+    assert_eq!(url("smtp://mail.example").unwrap().port, 587);
+    assert_eq!(url("smtps://mail.example").unwrap().port, 465);
+    assert_eq!(url("imaps://[::1]:9993").unwrap().to_string(), "imaps://[::1]:9993");
+    for wrong in [
+        "http://x",
+        "imaps://",
+        "imaps://u:p@x",
+        "imaps://x:0",
+        "imaps://x:70000",
+        "imaps://x/y",
+        "x",
+        "imaps://a b",
+        "imaps://x\r\ny",
+    ] {
+        assert!(url(wrong).is_err(), "{wrong}");
+    }
+}
