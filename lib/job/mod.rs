@@ -1,1 +1,3 @@
-//! To be written.
+//! The story of one program each: options in, outcomes and records out. A job never sees argv.
+
+pub mod settings;

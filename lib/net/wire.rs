@@ -1,0 +1,181 @@
+//! A line to a server: TCP, perhaps under TLS, with a limit on every wait.
+//!
+//! No wait is without a limit, and every wait for the other side ends at once when this process is asked to end.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+
+use super::tls;
+use crate::config::{Peer, Server, Tls};
+use crate::error::{Error, Kind, Result};
+use crate::stop::{self, Woken};
+
+/// A connected line. Reads and writes fail with [`io::ErrorKind::TimedOut`] after the peer's time limit.
+pub struct Wire {
+    line: Line,
+    tls: Option<Box<ClientConnection>>,
+    peer: Peer,
+}
+
+/// Connects; with implicit TLS the handshake is done on return and the server is who it should be.
+///
+/// [`Kind::Temporary`] where it cannot be reached, [`Kind::Protocol`] where its certificate is not trusted.
+pub fn dial(peer: &Peer) -> Result<Wire> {
+    let doing = || format!("cannot connect to {}", peer.server);
+    let mut trouble = None;
+    for address in look_up(&peer.server, peer.timeout)? {
+        match TcpStream::connect_timeout(&address, peer.timeout) {
+            Ok(socket) => return set_up(socket, peer),
+            Err(why) => trouble = Some(why),
+        }
+    }
+    Err(match trouble {
+        Some(why) => Error::network(doing(), why).hint("check that the server runs and the port is right"),
+        None => Error::new(Kind::Temporary, doing(), "its name has no address"),
+    })
+}
+
+/// The system's look-up knows no time limit, so it runs aside.
+fn look_up(server: &Server, limit: Duration) -> Result<Vec<SocketAddr>> {
+    let (tell, told) = mpsc::channel();
+    let (host, port) = (server.host.clone(), server.port);
+    std::thread::spawn(move || tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter)));
+    let doing = || format!("cannot look up {}", server.host);
+    match told.recv_timeout(limit) {
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(why)) => Err(Error::new(Kind::Temporary, doing(), why).hint("check the name and the network")),
+        Err(_) => Err(Error::new(Kind::Temporary, doing(), "no answer within the time limit")),
+    }
+}
+
+fn set_up(socket: TcpStream, peer: &Peer) -> Result<Wire> {
+    let failed = |why| Error::network(format!("cannot use the connection to {}", peer.server), why);
+    socket.set_nodelay(true).map_err(failed)?;
+    socket.set_write_timeout(Some(peer.timeout)).map_err(failed)?;
+    let line = Line { socket, limit: peer.timeout };
+    let mut wire = Wire { line, tls: None, peer: peer.clone() };
+    if peer.tls == Tls::Implicit {
+        wire.start_tls()?;
+    }
+    Ok(wire)
+}
+
+impl Wire {
+    /// Does the TLS handshake now (after a STARTTLS that was answered). What the server said before it is not to be
+    /// believed any more; the caller must hold no bytes read ahead, or refuse them.
+    pub fn start_tls(&mut self) -> Result<()> {
+        let server = &self.peer.server;
+        let doing = || format!("cannot start TLS with {server}");
+        let name = ServerName::try_from(server.host.clone())
+            .map_err(|why| Error::new(Kind::Config, doing(), why))?;
+        let trust = tls::trust(&self.peer)?;
+        let mut connection = ClientConnection::new(trust.config, name)
+            .map_err(|why| Error::new(Kind::Internal, doing(), why))?;
+        while connection.is_handshaking() {
+            if let Err(why) = connection.complete_io(&mut self.line) {
+                return Err(self.handshake_error(doing(), why, &trust.shown));
+            }
+        }
+        self.tls = Some(Box::new(connection));
+        Ok(())
+    }
+
+    fn handshake_error(
+        &self,
+        doing: String,
+        why: io::Error,
+        shown: &std::sync::Mutex<Option<String>>,
+    ) -> Error {
+        let inner = why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let Some(inner) = inner else { return Error::network(doing, why) };
+        let rustls::Error::InvalidCertificate(wrong) = inner else {
+            return Error::new(Kind::Protocol, doing, inner)
+                .hint("perhaps this port does not speak TLS at once: try the other URL scheme");
+        };
+        let seen = shown.lock().ok().and_then(|shown| shown.clone()).unwrap_or_default();
+        let why = match self.peer.tls_fingerprint {
+            Some(_) => "its certificate is not the pinned one".to_string(),
+            None => format!("its certificate is not trusted ({wrong})"),
+        };
+        Error::new(Kind::Protocol, doing, why).hint(format!(
+            "its SHA-256 fingerprint is {seen}; if you know that to be right, use --tls-fingerprint, or --tls-ca with \
+             the CA that signed it"
+        ))
+    }
+
+    /// True under TLS.
+    pub fn is_protected(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whom this line leads to.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Another limit for each wait to read; `None` goes back to the peer's.
+    pub fn set_limit(&mut self, limit: Option<Duration>) {
+        self.line.limit = limit.unwrap_or(self.peer.timeout);
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.line.read(buffer),
+            Some(tls) => match rustls::Stream::new(tls.as_mut(), &mut self.line).read(buffer) {
+                // QUIRK: many servers close without close_notify; the protocols on top know their own ends.
+                Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                done => done,
+            },
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.line.write(bytes),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.line).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.line).flush(),
+        }
+    }
+}
+
+/// The bare socket; waits with a limit and an ear for signals.
+struct Line {
+    socket: TcpStream,
+    limit: Duration,
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match stop::wait(&[self.socket.as_fd()], self.limit)? {
+            Woken::Ready => self.socket.read(buffer),
+            Woken::Late => Err(io::ErrorKind::TimedOut.into()),
+            Woken::Stopped => Err(io::Error::other("asked to end")),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
