@@ -1,1 +1,4 @@
-//! To be written.
+//! Words of mail: bytes in, values out; no disk, network or clock.
+
+pub mod mailbox;
+pub mod uids;

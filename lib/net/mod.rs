@@ -3,6 +3,7 @@
 //! `wire` is the line itself, `tls` decides whom to trust, `smtp` and `imap` speak on it. They know nothing of
 //! disk layouts; a job introduces them to the stores.
 
+pub mod imap;
 mod tls;
 mod wire;
 

@@ -1,1 +1,4 @@
-//! To be written.
+//! Places on disk where mail and its state lie. They know nothing of each other or of the network.
+
+pub mod cursor;
+pub mod maildir;

@@ -1,0 +1,128 @@
+//! A set of IMAP UIDs, as ranges: `1:5,7` (sequence-set, RFC 9051 section 9).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Ascending ranges that neither touch nor overlap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uids(Vec<(u32, u32)>);
+
+impl Uids {
+    /// Adds one.
+    pub fn insert(&mut self, uid: u32) {
+        self.insert_range(uid, uid);
+    }
+
+    /// Adds all from `first` to `last`, both included; nothing if they are the wrong way round.
+    pub fn insert_range(&mut self, first: u32, last: u32) {
+        if first > last {
+            return;
+        }
+        // Those that end before `first - 1` stay, those that begin after `last + 1` stay; what is between merges.
+        let from = self.0.partition_point(|(_, end)| *end < first.saturating_sub(1));
+        let to = self.0.partition_point(|(start, _)| *start <= last.saturating_add(1)).max(from);
+        let merged =
+            self.0[from..to].iter().fold((first, last), |(low, high), (a, b)| (low.min(*a), high.max(*b)));
+        self.0.splice(from..to, [merged]);
+    }
+
+    /// Adds all of another set.
+    pub fn extend(&mut self, other: &Uids) {
+        for (first, last) in &other.0 {
+            self.insert_range(*first, *last);
+        }
+    }
+
+    /// True if it is in the set.
+    pub fn contains(&self, uid: u32) -> bool {
+        let at = self.0.partition_point(|(_, end)| *end < uid);
+        self.0.get(at).is_some_and(|(start, _)| *start <= uid)
+    }
+
+    /// The lowest UID (from 1) that is not in the set.
+    pub fn first_gap(&self) -> u32 {
+        match self.0.first() {
+            Some((1, end)) => end.saturating_add(1),
+            _ => 1,
+        }
+    }
+
+    /// True if nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many are in it.
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
+}
+
+impl FromIterator<u32> for Uids {
+    fn from_iter<I: IntoIterator<Item = u32>>(uids: I) -> Self {
+        let mut set = Uids::default();
+        uids.into_iter().for_each(|uid| set.insert(uid));
+        set
+    }
+}
+
+impl fmt::Display for Uids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (first, last)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}:{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Uids {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut set = Uids::default();
+        for range in text.split(',').filter(|range| !range.is_empty()) {
+            let (first, last) = range.split_once(':').unwrap_or((range, range));
+            match (first.parse(), last.parse()) {
+                (Ok(first), Ok(last)) if first <= last => set.insert_range(first, last),
+                _ => return Err(format!("{range:?} is no range of UIDs")),
+            }
+        }
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_set(ranges in prop::collection::vec((1u32..60, 0u32..8), 0..20)) {
+            let (mut set, mut plain) = (Uids::default(), std::collections::BTreeSet::new());
+            for (first, more) in ranges {
+                set.insert_range(first, first + more);
+                plain.extend(first..=first + more);
+            }
+            prop_assert_eq!(set.len(), plain.len() as u64);
+            for uid in 0..80 {
+                prop_assert_eq!(set.contains(uid), plain.contains(&uid));
+            }
+            prop_assert_eq!(&set.to_string().parse::<Uids>().unwrap(), &set);
+            prop_assert!(set.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+            prop_assert_eq!(set.first_gap(), (1..).find(|uid| !plain.contains(uid)).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_highest_uid() {
+        let mut set: Uids = "1:4294967294".parse().unwrap();
+        set.insert(u32::MAX);
+        assert_eq!(set.to_string(), "1:4294967295");
+        assert_eq!(set.first_gap(), u32::MAX);
+    }
+}
