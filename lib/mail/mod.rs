@@ -1,1 +1,10 @@
-//! To be written.
+//! Words of mail: bytes in, values out; no disk, network or clock.
+mod boundary;
+pub mod decode;
+pub mod header;
+pub mod name;
+pub mod param;
+pub mod part;
+pub mod sniff;
+pub mod summary;
+pub mod words;
