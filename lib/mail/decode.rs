@@ -36,9 +36,8 @@ impl Encoding {
                 Encoding::Identity
             }
             "base64" | "base-64" | "x-base64" | "b" => Encoding::Base64,
-            "quoted-printable" | "quoted_printable" | "quoted printable" | "quoted/printable" | "qp" | "q" => {
-                Encoding::QuotedPrintable
-            }
+            "quoted-printable" | "quoted_printable" | "quoted printable" | "quoted/printable" | "qp"
+            | "q" => Encoding::QuotedPrintable,
             "x-uuencode" | "uuencode" | "x-uue" | "uue" | "x-uu" => Encoding::Uuencode,
             other => Encoding::Unknown(other.to_string()),
         }
@@ -108,7 +107,8 @@ fn next_line<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], bool)> {
 }
 
 fn base64(body: &[u8], sink: &mut Sink<impl Write>) -> io::Result<Vec<String>> {
-    let mut reader = Base64 { pending: Vec::with_capacity(2 * CHUNK), out: vec![0; 2 * CHUNK], ..Base64::default() };
+    let mut reader =
+        Base64 { pending: Vec::with_capacity(2 * CHUNK), out: vec![0; 2 * CHUNK], ..Base64::default() };
     let mut rest = body;
     let mut some = false;
     while let Some((line, _)) = next_line(&mut rest) {
@@ -435,7 +435,10 @@ mod tests {
     fn base64_repaired() {
         assert_eq!(b64("aGVsbG8gd29ybGQ").0, "hello world");
         assert!(b64("aGVsbG8gd29ybGQ").1.contains("padding"));
-        assert_eq!(b64("aGVs!bG8*gd29ybGQ="), ("hello world".into(), "base64: 2 foreign bytes skipped".into()));
+        assert_eq!(
+            b64("aGVs!bG8*gd29ybGQ="),
+            ("hello world".into(), "base64: 2 foreign bytes skipped".into())
+        );
         assert_eq!(b64("aGk=aGk=").0, "hihi");
         assert_eq!(b64("aGk=\r\naGk=\r\n").0, "hihi");
         let footer = b64("aGVsbG8gd29ybGQ=\r\n\r\n_____\r\nThis list is great\r\n");
@@ -450,7 +453,10 @@ mod tests {
     fn quoted_printable_keeps_carriage_returns() {
         let run = |body: &[u8]| run(Encoding::QuotedPrintable, body);
         assert_eq!(run(b"a=0D=0A\rb=\r\nc=\nd \r\n").0, b"a\r\n\rbcd\r\n");
-        assert_eq!(run(b"x=ZZy=3d= \t\nz="), (b"x=ZZy=z".to_vec(), "quoted-printable: 1 bad escapes left as they are".into()));
+        assert_eq!(
+            run(b"x=ZZy=3d= \t\nz="),
+            (b"x=ZZy=z".to_vec(), "quoted-printable: 1 bad escapes left as they are".into())
+        );
     }
 
     #[test]

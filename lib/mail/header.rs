@@ -87,7 +87,9 @@ fn bare(one: &SingleInfo) -> Option<String> {
 /// `@` is an address, so that a rule which asks for exactly one sees too many rather than a wrong one.
 fn loose_addresses(text: &str) -> Vec<String> {
     text.split(|c: char| c.is_whitespace() || c.is_control() || "<>,;:()[]\"".contains(c))
-        .filter(|word| word.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty()))
+        .filter(|word| {
+            word.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+        })
         .map(str::to_string)
         .collect()
 }
@@ -96,7 +98,8 @@ fn loose_addresses(text: &str) -> Vec<String> {
 pub fn date(value: &[u8]) -> Option<String> {
     let text = words::guess(value).replace(['\r', '\n', '\t'], " ");
     let text = with_seconds(&without_comments(&text));
-    let seconds = mailparse::dateparse(&text).ok()?;
+    // mailparse gives 0 for a text in which it found nothing.
+    let seconds = mailparse::dateparse(&text).ok().filter(|seconds| *seconds != 0)?;
     let offset = jiff::tz::Offset::from_seconds(offset_seconds(&text)).ok()?;
     let time = jiff::Timestamp::from_second(seconds).ok()?.to_zoned(offset.to_time_zone());
     Some(time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())

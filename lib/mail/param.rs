@@ -48,9 +48,9 @@ impl Value {
     /// A parameter as text: the RFC 2231 form over the plain one; encoded words are decoded in both, since
     /// mailers mix them.
     pub fn get(&self, name: &str) -> Option<Param> {
-        self.extended(name).map(|text| Param { text, extended: true }).or_else(|| {
-            self.raw(name).map(|value| Param { text: words::decode(value), extended: false })
-        })
+        self.extended(name)
+            .map(|text| Param { text, extended: true })
+            .or_else(|| self.raw(name).map(|value| Param { text: words::decode(value), extended: false }))
     }
 
     /// `name*=charset'language'octets` or `name*0*=…; name*1=…` (RFC 2231 sections 3 and 4).
@@ -79,7 +79,9 @@ impl Value {
                 break;
             }
             let mut value = value;
-            if at == 0 && let Some((label, text)) = charset_of(value, encoded) {
+            if at == 0
+                && let Some((label, text)) = charset_of(value, encoded)
+            {
                 charset = label;
                 value = text;
             }
@@ -243,12 +245,18 @@ mod tests {
         let value = "attachment; filename=plain.pdf; filename*1*=%A9.pdf; filename*0*=utf-8''r%C3";
         assert_eq!(text(value, "filename").as_deref(), Some("r\u{e9}.pdf"));
         assert_eq!(text("a; filename*=bogus''x%20y", "filename").as_deref(), Some("x y"));
-        assert_eq!(text("a; filename*0=\"long \"; filename*1=name", "filename").as_deref(), Some("long name"));
+        assert_eq!(
+            text("a; filename*0=\"long \"; filename*1=name", "filename").as_deref(),
+            Some("long name")
+        );
     }
 
     #[test]
     fn broken_quoting() {
-        assert_eq!(text("a; filename=my invoice 7.pdf; x=y", "filename").as_deref(), Some("my invoice 7.pdf"));
+        assert_eq!(
+            text("a; filename=my invoice 7.pdf; x=y", "filename").as_deref(),
+            Some("my invoice 7.pdf")
+        );
         assert_eq!(text("a; filename=\"open.pdf", "filename").as_deref(), Some("open.pdf"));
         assert_eq!(text(r#"a; filename="C:\tmp\a.pdf""#, "filename").as_deref(), Some(r"C:\tmp\a.pdf"));
         assert_eq!(text("a; filename=\"a;b.pdf\" junk; x=\"y\"", "x").as_deref(), Some("y"));

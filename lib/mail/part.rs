@@ -65,6 +65,8 @@ pub struct Tree<'a> {
     pub notes: Vec<String>,
     /// Why reading stopped before the end, if it did: something may be missing.
     pub cut: Option<String>,
+    /// True once there are as many parts as are allowed: nothing more is read.
+    full: bool,
     buffers: Vec<Cow<'a, [u8]>>,
 }
 
@@ -82,7 +84,8 @@ impl<'a> Tree<'a> {
         let budget = message.len().saturating_mul(4).saturating_add(1 << 20);
         tree.buffers.push(Cow::Borrowed(&[]));
         let start = skip_envelope(&message);
-        let mut walk = Walk { tree: &mut tree, limits, budget, bytes: &message, buffer: 0, levels: Vec::new() };
+        let mut walk =
+            Walk { tree: &mut tree, limits, budget, bytes: &message, buffer: 0, levels: Vec::new() };
         walk.levels.push(Level { kind: LevelKind::Message(None), prefix: String::new() });
         walk.run(start, message.len(), Boundaries::default(), 0);
         tree.buffers[0] = message;
@@ -122,7 +125,8 @@ impl<'a> Tree<'a> {
 /// The head of a message: what stands before the first empty line, at most 1 MiB.
 pub fn head(message: &[u8]) -> &[u8] {
     let start = skip_envelope(message);
-    let found = boundary::read_head(message, start, message.len(), Limits::default().head, &Boundaries::default());
+    let found =
+        boundary::read_head(message, start, message.len(), Limits::default().head, &Boundaries::default());
     &message[found.range]
 }
 
@@ -130,7 +134,8 @@ pub fn head(message: &[u8]) -> &[u8] {
 fn skip_envelope(message: &[u8]) -> usize {
     let blank = message.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
     let rest = &message[blank..];
-    if rest.starts_with(b"From ") || rest.starts_with(b">From ") {
+    let is_envelope = |start: &[u8]| rest.starts_with(start) && rest.get(start.len()) != Some(&b':');
+    if is_envelope(b"From ") || is_envelope(b">From ") {
         return memchr::memchr(b'\n', rest).map_or(message.len(), |end| blank + end + 1);
     }
     blank
@@ -154,7 +159,13 @@ struct Level {
 enum LevelKind {
     /// A message; the part that contains it, but for the outermost.
     Message(Option<usize>),
-    Multipart { digest: bool, children: usize, body: usize, said: String, head: Range<usize> },
+    Multipart {
+        digest: bool,
+        children: usize,
+        body: usize,
+        said: String,
+        head: Range<usize>,
+    },
 }
 
 /// What a head says.
@@ -183,7 +194,7 @@ impl Walk<'_, '_, '_> {
         let outer = self.levels.len();
         let mut at = start;
         let mut is_head = open.is_empty();
-        while self.tree.cut.is_none() || !is_head {
+        while !self.tree.full {
             let mut leaf = None;
             if is_head {
                 (at, leaf) = self.entity(at, end, &mut open, depth);
@@ -196,9 +207,6 @@ impl Walk<'_, '_, '_> {
             let Some(hit) = hit else { break };
             let keep = hit.level + usize::from(!hit.closes);
             self.close(keep.max(outer - 1), body_end, &mut open, depth);
-            if self.tree.cut.is_some() {
-                break;
-            }
             (at, is_head) = (hit.after, !hit.closes);
             if self.levels.len() < outer {
                 break;
@@ -218,6 +226,7 @@ impl Walk<'_, '_, '_> {
         let mut at = at;
         loop {
             if self.tree.parts.len() >= self.limits.parts {
+                self.tree.full = true;
                 self.cut(format!("more than {} parts", self.limits.parts));
                 return (at, None);
             }
@@ -272,8 +281,10 @@ impl Walk<'_, '_, '_> {
             if seen.0 {
                 said.notes.push(format!("Content-Type \"{}\" makes no sense", said.said));
             }
-            let in_digest =
-                matches!(self.levels.last(), Some(Level { kind: LevelKind::Multipart { digest: true, .. }, .. }));
+            let in_digest = matches!(
+                self.levels.last(),
+                Some(Level { kind: LevelKind::Multipart { digest: true, .. }, .. })
+            );
             said.said = if in_digest { "message/rfc822" } else { "text/plain" }.to_string();
         }
         said
@@ -399,7 +410,7 @@ impl Walk<'_, '_, '_> {
         prefix: String,
         depth: usize,
     ) {
-        if self.tree.cut.is_some() {
+        if self.tree.full {
             return;
         }
         let region = &self.bytes[body.clone()];
@@ -426,7 +437,8 @@ impl Walk<'_, '_, '_> {
         let (kind, disposition, encoding) = (Value::default(), None, Encoding::Identity);
         let notes = vec!["multipart without parts".to_string()];
         let start = body.start;
-        let index = self.push(Said { head, kind, said, disposition, encoding, notes }, start, depth + 1, false);
+        let index =
+            self.push(Said { head, kind, said, disposition, encoding, notes }, start, depth + 1, false);
         self.tree.parts[index].number = if prefix.is_empty() { "1".to_string() } else { prefix };
         self.tree.parts[index].body.end = body.end;
     }

@@ -12,7 +12,7 @@ pub struct Summary {
     pub message_id: Option<String>,
     /// The addresses of `From`, bare.
     pub from: Vec<String>,
-    /// The addresses of `To` and `Cc`, bare.
+    /// The addresses of `To`, bare.
     pub to: Vec<String>,
     /// The subject, decoded.
     pub subject: Option<String>,
@@ -36,7 +36,7 @@ impl Summary {
             self.message_id = Some(field.text()).filter(|id| !id.is_empty());
         } else if field.is("From") && self.from.is_empty() {
             self.from = field.addresses();
-        } else if field.is("To") || field.is("Cc") {
+        } else if field.is("To") {
             self.to.extend(field.addresses());
         } else if field.is("Subject") && self.subject.is_none() {
             self.subject = Some(field.text());
@@ -88,7 +88,7 @@ mod tests {
     fn the_head_as_facts() {
         let summary = Summary::of(MESSAGE);
         assert_eq!(summary.from, ["j@by.example"]);
-        assert_eq!(summary.to, ["a@b", "c@d", "e@f"]);
+        assert_eq!(summary.to, ["a@b", "c@d"]);
         assert_eq!(summary.subject.as_deref(), Some("h\u{e4}usl"));
         assert_eq!(summary.message_id.as_deref(), Some("<1@x>"));
         assert_eq!(summary.date.as_deref(), Some("2026-11-21T10:00:00-05:00"));

@@ -32,8 +32,12 @@ fn multiparts_within() {
     let message = "Content-Type: multipart/mixed; boundary=a\n\npreamble\n--a\n\none\n--a  \n\
         Content-Type: multipart/alternative; boundary=\"a-b\"\n\n--a-b\n\ntwo\n--a-b\nContent-Type: text/html\n\n\
         three\n--a-b--\nepilogue\n--a\nContent-Type: image/png\n\nfour\n--a--\nend\n--a\nno\n";
-    let expected =
-        [row("1", "text/plain", "one"), row("2.1", "text/plain", "two"), row("2.2", "text/html", "three"), row("3", "image/png", "four")];
+    let expected = [
+        row("1", "text/plain", "one"),
+        row("2.1", "text/plain", "two"),
+        row("2.2", "text/html", "three"),
+        row("3", "image/png", "four"),
+    ];
     assert_eq!(list(message), expected);
     // Without the inner or outer last boundary.
     assert_eq!(list(&message.replace("--a-b--\nepilogue\n", "")), expected);
@@ -87,10 +91,14 @@ fn lone_carriage_returns() {
 
 #[test]
 fn limits_keep_what_was_found() {
-    let deep: String = (0..10_000).map(|n| format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n")).collect();
+    let deep: String =
+        (0..10_000).map(|n| format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n")).collect();
     let tree = Tree::parse(deep.as_bytes(), &Limits::default());
     assert!(tree.cut.is_some());
-    let many = format!("Content-Type: multipart/mixed; boundary=x\n\n{}", "--x\nContent-Type: a/b\n\n.\n".repeat(20_000));
+    let many = format!(
+        "Content-Type: multipart/mixed; boundary=x\n\n{}",
+        "--x\nContent-Type: a/b\n\n.\n".repeat(20_000)
+    );
     let tree = Tree::parse(many.as_bytes(), &Limits::default());
     assert_eq!((tree.parts.len(), tree.cut.is_some()), (10_000, true));
     let inside = "Content-Type: message/rfc822\n\n".repeat(500);
