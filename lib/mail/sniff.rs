@@ -1,0 +1,80 @@
+//! What bytes are, told by their beginning: PDF for certain, a few other common types by their magic.
+
+/// How much of a file's beginning [`sniff`] wants to see.
+pub const HEAD: usize = 1024;
+
+/// A type told by content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// `application/pdf` and so on.
+    pub mime: &'static str,
+    /// The usual file name extension, without a dot.
+    pub extension: &'static str,
+}
+
+/// The PDF type.
+pub const PDF: Kind = Kind { mime: "application/pdf", extension: "pdf" };
+
+/// Magic at offset 0; the longer come first where one begins another.
+const MAGIC: &[(&[u8], Kind)] = &[
+    (b"\x89PNG\r\n\x1a\n", kind("image/png", "png")),
+    (b"\xff\xd8\xff", kind("image/jpeg", "jpg")),
+    (b"GIF87a", kind("image/gif", "gif")),
+    (b"GIF89a", kind("image/gif", "gif")),
+    (b"II*\0", kind("image/tiff", "tiff")),
+    (b"MM\0*", kind("image/tiff", "tiff")),
+    (b"%!PS", kind("application/postscript", "ps")),
+    (b"{\\rtf", kind("application/rtf", "rtf")),
+    (b"PK\x03\x04", kind("application/zip", "zip")),
+    (b"\x1f\x8b\x08", kind("application/gzip", "gz")),
+    (b"BZh", kind("application/x-bzip2", "bz2")),
+    (b"\xfd7zXZ\0", kind("application/x-xz", "xz")),
+    (b"7z\xbc\xaf\x27\x1c", kind("application/x-7z-compressed", "7z")),
+    (b"Rar!\x1a\x07", kind("application/vnd.rar", "rar")),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", kind("application/x-ole-storage", "ole")),
+    (b"ID3", kind("audio/mpeg", "mp3")),
+    (b"OggS", kind("audio/ogg", "ogg")),
+    (b"\x7fELF", kind("application/x-executable", "elf")),
+];
+
+const fn kind(mime: &'static str, extension: &'static str) -> Kind {
+    Kind { mime, extension }
+}
+
+/// The type of a file that begins with `head` (give [`HEAD`] bytes); `None` where nothing is known.
+///
+/// A PDF may have other bytes in front of `%PDF-`, as readers allow it (ISO 32000, implementation note 13).
+pub fn sniff(head: &[u8]) -> Option<Kind> {
+    let near = &head[..head.len().min(HEAD)];
+    if let Some((_, kind)) = MAGIC.iter().find(|(magic, _)| near.starts_with(magic)) {
+        return Some(*kind);
+    }
+    if memchr::memmem::find(near, b"%PDF-").is_some() {
+        return Some(PDF);
+    }
+    match near {
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(kind("image/webp", "webp")),
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => Some(kind("video/mp4", "mp4")),
+        _ => None,
+    }
+}
+
+/// True if the text itself is a PDF, not merely a text that speaks of one: for bodies that are shown, not attached.
+pub fn begins_as_pdf(head: &[u8]) -> bool {
+    head.trim_ascii_start().starts_with(b"%PDF-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pdf_may_begin_late_but_not_too_late() {
+        let late = |blanks: usize| [vec![b' '; blanks], b"%PDF-1.7".to_vec()].concat();
+        assert_eq!(sniff(&late(0)), Some(PDF));
+        assert_eq!(sniff(&late(1019)), Some(PDF));
+        assert_eq!(sniff(&late(1020)), None);
+        assert_eq!(sniff(b"PK\x03\x04").map(|k| k.extension), Some("zip"));
+        assert_eq!(sniff(b""), None);
+    }
+}
