@@ -1,3 +1,5 @@
 //! The story of one program each: options in, outcomes and records out. A job never sees argv.
 
+pub mod fetch;
+pub mod message;
 pub mod settings;

@@ -8,10 +8,13 @@
 //! | `{"uidvalidity":N}` | UIDs are those of this UIDVALIDITY from here on; what was taken before counts no more |
 //! | `{"pending":[{uid,tmp,name,flags}…]}` | these are synced in `tmp/` and about to be renamed |
 //! | `{"taken":"1:5,7"}` | these need not be looked at again; what was pending is done |
+//! | `{"taken":"8","matched":[name…]}` | the same, and these files of an older UIDVALIDITY turned out to be them |
+//! | `{"settled":true}` | everything there was has been taken once under this UIDVALIDITY |
 //!
 //! After a crash the last `pending` without a `taken` says what to finish: those still in `tmp/` are renamed, those
 //! not there any more were renamed already (and perhaps moved on by a reader); both are then taken.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -44,8 +47,9 @@ pub struct Cursor {
     uidvalidity: Option<u32>,
     taken: Uids,
     pending: Vec<Pending>,
+    matched: HashSet<String>,
+    settled: bool,
     lines: usize,
-    was_there: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,12 +59,20 @@ struct Head {
     mailbox: String,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Line {
-    Uidvalidity(u32),
-    Pending(Vec<Pending>),
-    Taken(String),
+/// One line but the first; each field is one of the table's words.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uidvalidity: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pending: Vec<Pending>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    matched: Vec<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    settled: bool,
 }
 
 /// More lines than this are written anew as three.
@@ -73,8 +85,7 @@ impl Cursor {
         let file = format!("mailloop-cursor-{source}");
         let head = Head { v: 1, account: account.into(), mailbox: mailbox.into() };
         let (mut log, lines) = Log::open(dir, &file)?;
-        let was_there = !lines.is_empty();
-        if !was_there {
+        if lines.is_empty() {
             log.append(&[json(&head)?])?;
         }
         let mut cursor = Cursor {
@@ -86,8 +97,9 @@ impl Cursor {
             uidvalidity: None,
             taken: Uids::default(),
             pending: Vec::new(),
+            matched: HashSet::new(),
+            settled: false,
             lines: lines.len().max(1),
-            was_there,
         };
         for line in lines.iter().skip(1) {
             cursor.replay(line)?;
@@ -104,23 +116,38 @@ impl Cursor {
                 .hint("remove it to fetch everything anew; what lies in the Maildir is recognised")
         };
         let line: Line = serde_json::from_str(line).map_err(|why| damaged(why.to_string()))?;
-        match line {
-            Line::Uidvalidity(number) => {
-                self.uidvalidity = Some(number);
-                self.taken = Uids::default();
-            }
-            Line::Pending(pending) => self.pending = pending,
-            Line::Taken(text) => {
-                self.taken.extend(&text.parse().map_err(damaged)?);
-                self.pending.clear();
-            }
-        }
+        let taken = line.taken.as_deref().map(str::parse).transpose().map_err(damaged)?;
+        self.apply(line, taken);
         Ok(())
     }
 
-    /// False if this cursor was begun just now: what lies in the Maildir may have come from here all the same.
-    pub fn was_there(&self) -> bool {
-        self.was_there
+    fn apply(&mut self, line: Line, taken: Option<Uids>) {
+        if let Some(number) = line.uidvalidity {
+            self.uidvalidity = Some(number);
+            self.taken = Uids::default();
+            self.matched.clear();
+            self.settled = false;
+        }
+        if let Some(taken) = taken {
+            self.taken.extend(&taken);
+            self.pending.clear();
+        }
+        if !line.pending.is_empty() {
+            self.pending = line.pending;
+        }
+        self.matched.extend(line.matched);
+        self.settled |= line.settled;
+    }
+
+    /// True once everything that there was has been taken under this UIDVALIDITY; before that, what lies in the
+    /// Maildir may be what the server has.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Files of an older UIDVALIDITY that turned out to be messages taken under this one.
+    pub fn matched(&self) -> &HashSet<String> {
+        &self.matched
     }
 
     /// The UIDVALIDITY that the taken UIDs belong to.
@@ -140,40 +167,43 @@ impl Cursor {
 
     /// UIDs are those of another UIDVALIDITY from now on.
     pub fn renew(&mut self, uidvalidity: u32) -> Result<()> {
-        self.write(Line::Uidvalidity(uidvalidity))?;
-        self.uidvalidity = Some(uidvalidity);
-        self.taken = Uids::default();
-        Ok(())
+        self.write(Line { uidvalidity: Some(uidvalidity), ..Line::default() }, None)
     }
 
     /// These are about to be renamed.
     pub fn announce(&mut self, pending: Vec<Pending>) -> Result<()> {
-        self.write(Line::Pending(pending.clone()))?;
-        self.pending = pending;
-        Ok(())
+        self.write(Line { pending, ..Line::default() }, None)
     }
 
-    /// These need not be looked at again; what was pending is done.
-    pub fn take(&mut self, uids: &Uids) -> Result<()> {
-        self.write(Line::Taken(uids.to_string()))?;
-        self.taken.extend(uids);
-        self.pending.clear();
-        Ok(())
+    /// These need not be looked at again; what was pending is done. `matched` are files of an older UIDVALIDITY that
+    /// some of them turned out to be.
+    pub fn take(&mut self, uids: &Uids, matched: Vec<String>) -> Result<()> {
+        self.write(Line { taken: Some(uids.to_string()), matched, ..Line::default() }, Some(uids.clone()))
     }
 
-    fn write(&mut self, line: Line) -> Result<()> {
+    /// Everything that there was has been taken.
+    pub fn settle(&mut self) -> Result<()> {
+        self.write(Line { settled: true, ..Line::default() }, None)
+    }
+
+    fn write(&mut self, line: Line, taken: Option<Uids>) -> Result<()> {
+        self.log.append(&[json(&line)?])?;
         self.lines += 1;
-        self.log.append(&[json(&line)?])
+        self.apply(line, taken);
+        Ok(())
     }
 
     fn compact(&mut self) -> Result<()> {
         let mut lines = vec![json(&self.head)?];
         if let Some(uidvalidity) = self.uidvalidity {
-            lines.push(json(&Line::Uidvalidity(uidvalidity))?);
+            lines.push(json(&Line { uidvalidity: Some(uidvalidity), ..Line::default() })?);
         }
-        lines.push(json(&Line::Taken(self.taken.to_string()))?);
+        let mut matched: Vec<String> = self.matched.iter().cloned().collect();
+        matched.sort();
+        let taken = Some(self.taken.to_string());
+        lines.push(json(&Line { taken, matched, settled: self.settled, ..Line::default() })?);
         if !self.pending.is_empty() {
-            lines.push(json(&Line::Pending(self.pending.clone()))?);
+            lines.push(json(&Line { pending: self.pending.clone(), ..Line::default() })?);
         }
         self.dir.replace(&self.file, (lines.join("\n") + "\n").as_bytes(), 0o600)?;
         (self.log, _) = Log::open(&self.dir, &self.file)?;
@@ -207,17 +237,15 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open(temp.path()).unwrap();
         let mut cursor = open(&dir);
-        assert!(!cursor.was_there());
         cursor.renew(5).unwrap();
         for uid in 1..=1100 {
-            cursor.take(&Uids::from_iter([uid])).unwrap();
+            cursor.take(&Uids::from_iter([uid]), Vec::new()).unwrap();
         }
         let pending = Pending { uid: 9999, tmp: "t".into(), name: "n".into(), flags: String::new() };
         cursor.announce(vec![pending.clone()]).unwrap();
         drop(cursor);
         for _ in 0..2 {
             let cursor = open(&dir);
-            assert!(cursor.was_there());
             assert_eq!((cursor.uidvalidity(), cursor.taken().to_string().as_str()), (Some(5), "1:1100"));
             assert_eq!(cursor.pending(), [pending.clone()]);
         }
@@ -231,9 +259,19 @@ mod tests {
         let dir = Dir::open(temp.path()).unwrap();
         let mut cursor = open(&dir);
         cursor.renew(5).unwrap();
-        cursor.take(&Uids::from_iter([1, 2])).unwrap();
+        cursor.take(&Uids::from_iter([1, 2]), vec!["old".into()]).unwrap();
+        cursor.settle().unwrap();
+        assert!(open_again(cursor, &dir));
+        let mut cursor = open(&dir);
         cursor.renew(6).unwrap();
         drop(cursor);
-        assert!(open(&dir).taken().is_empty());
+        let cursor = open(&dir);
+        assert!(cursor.taken().is_empty() && cursor.matched().is_empty() && !cursor.is_settled());
+    }
+
+    fn open_again(cursor: Cursor, dir: &Dir) -> bool {
+        drop(cursor);
+        let cursor = open(dir);
+        cursor.is_settled() && cursor.matched().contains("old")
     }
 }
