@@ -247,7 +247,7 @@ mod tests {
         for _ in 0..2 {
             let cursor = open(&dir);
             assert_eq!((cursor.uidvalidity(), cursor.taken().to_string().as_str()), (Some(5), "1:1100"));
-            assert_eq!(cursor.pending(), [pending.clone()]);
+            assert_eq!(cursor.pending(), std::slice::from_ref(&pending));
         }
         assert_eq!(dir.read("mailloop-cursor-s").unwrap().unwrap().split(|b| *b == b'\n').count(), 5);
         assert_eq!(owner(&dir, "s"), Some(("school".into(), "INBOX".into())));
