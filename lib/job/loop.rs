@@ -1,0 +1,3 @@
+//! mail-loop: fetch, dissect and act, again and again, in one process.
+
+pub mod init;
