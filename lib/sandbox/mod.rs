@@ -12,6 +12,7 @@ mod certificate;
 mod imap;
 mod listen;
 mod maildir;
+mod serve;
 mod smtp;
 mod wire;
 
@@ -19,6 +20,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::Result;
+
+pub use serve::{run, serve};
 
 /// Where the server keeps its mail, whom it knows, and where it listens.
 #[derive(Clone, Debug, Default)]

@@ -37,7 +37,7 @@ impl Flags {
     }
 
     /// The IMAP names.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
+    pub fn names(self) -> impl Iterator<Item = &'static str> + use<> {
         TABLE.iter().filter(move |(flag, _, _)| self.has(*flag)).map(|(_, _, name)| *name)
     }
 
