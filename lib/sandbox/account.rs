@@ -48,7 +48,8 @@ impl From<io::Error> for Refusal {
 /// Refuses what cannot be the name of a user's directory.
 pub fn check_address(address: &str) -> std::result::Result<(), String> {
     let parts = address.split_once('@');
-    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '\\' | '"' | '<' | '>' | '(' | ')' | ',' | ';');
+    let plain =
+        |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '\\' | '"' | '<' | '>' | '(' | ')' | ',' | ';');
     match parts {
         Some((local, domain))
             if !local.is_empty()
@@ -92,9 +93,11 @@ impl Accounts {
         let (local, domain) = address.rsplit_once('@')?;
         let wanted = |local: &str| {
             self.0.iter().find(|account| {
-                account.user.address.split_once('@').is_some_and(|(l, d)| {
-                    l.eq_ignore_ascii_case(local) && d.eq_ignore_ascii_case(domain)
-                })
+                account
+                    .user
+                    .address
+                    .split_once('@')
+                    .is_some_and(|(l, d)| l.eq_ignore_ascii_case(local) && d.eq_ignore_ascii_case(domain))
             })
         };
         let base = local.split_once('+').map_or(local, |(base, _)| base);
@@ -263,7 +266,11 @@ impl Account {
             return Ok(self.root.clone());
         }
         let fine = |c: char| c.is_ascii_graphic() || c == ' ';
-        if name.is_empty() || name.len() > 200 || !name.chars().all(fine) || name.contains(['*', '%', '\\', '"']) {
+        if name.is_empty()
+            || name.len() > 200
+            || !name.chars().all(fine)
+            || name.contains(['*', '%', '\\', '"'])
+        {
             return Err(Refusal::Cannot("the name holds characters that are not allowed"));
         }
         if name.split('/').any(str::is_empty) || name.contains("&AC4-") {

@@ -51,9 +51,7 @@ fn config() -> Result<(ServerConfig, String)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            builder.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key)
-        })
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key))
         .map_err(|why| Error::new(Kind::Internal, "cannot set up TLS", why))?;
     Ok((config, ca_cert.pem()))
 }

@@ -21,7 +21,8 @@ const MOST_ERRORS: u32 = 50;
 
 /// Talks until the client leaves.
 pub fn serve(house: &House, wire: &mut Wire) -> io::Result<()> {
-    let mut session = Session { house, wire, hello: None, extended: false, login: None, mail: None, errors: 0 };
+    let mut session =
+        Session { house, wire, hello: None, extended: false, login: None, mail: None, errors: 0 };
     session.reply("220 localhost ESMTP mail-sandbox")?;
     session.converse()
 }
@@ -126,8 +127,16 @@ impl Session<'_> {
         }
         let mut words = vec!["localhost".to_string(), format!("SIZE {}", self.house.max_size)];
         words.extend(
-            ["PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "ENHANCEDSTATUSCODES", "AUTH PLAIN LOGIN", "HELP"]
-                .map(String::from),
+            [
+                "PIPELINING",
+                "8BITMIME",
+                "SMTPUTF8",
+                "CHUNKING",
+                "ENHANCEDSTATUSCODES",
+                "AUTH PLAIN LOGIN",
+                "HELP",
+            ]
+            .map(String::from),
         );
         if !self.wire.is_tls() {
             words.push("STARTTLS".to_string());
@@ -159,7 +168,8 @@ impl Session<'_> {
         let given = (!initial.is_empty()).then(|| initial.to_string());
         let pair = match mechanism {
             AUTH_PLAIN => self.answer("334 ", given)?.and_then(|answer| {
-                let mut parts = answer.split(|b| *b == 0).skip(1).map(|part| String::from_utf8(part.to_vec()));
+                let mut parts =
+                    answer.split(|b| *b == 0).skip(1).map(|part| String::from_utf8(part.to_vec()));
                 Some((parts.next()?.ok()?, parts.next()?.ok()?))
             }),
             AUTH_LOGIN => match self.answer("334 VXNlcm5hbWU6", given)? {
@@ -265,7 +275,9 @@ impl Session<'_> {
         let ready = self.mail.as_ref().is_some_and(|mail| !mail.recipients.is_empty());
         let begun = self.mail.as_mut().and_then(|mail| mail.chunks.take());
         let mut body = match (ready, begun) {
-            (false, _) => Body { file: None, head: 0, failed: Some("503 5.5.1 no valid recipients".to_string()) },
+            (false, _) => {
+                Body { file: None, head: 0, failed: Some("503 5.5.1 no valid recipients".to_string()) }
+            }
             (true, Some(body)) => body,
             (true, None) => self.open_body(),
         };
@@ -321,7 +333,9 @@ impl Session<'_> {
         if let Some(failed) = &body.failed {
             return self.reply(failed);
         }
-        let Some(mut file) = body.file else { return self.reply("451 4.3.0 the message was lost; send it again") };
+        let Some(mut file) = body.file else {
+            return self.reply("451 4.3.0 the message was lost; send it again");
+        };
         let stored = file.finish(None).and_then(|piece| {
             let mut done: Vec<&str> = Vec::new();
             for (_, account) in &mail.recipients {
@@ -389,6 +403,8 @@ fn complaint(error: &Error) -> String {
         Error::SyntaxError { syntax } => format!("501 5.5.4 write it as {syntax}"),
         Error::InvalidParameter { param } => format!("501 5.5.4 wrong parameter {param}"),
         Error::UnsupportedParameter { param } => format!("555 5.5.4 unknown parameter {param}"),
-        Error::ResponseTooLong | Error::InvalidResponse { .. } => "500 5.5.2 cannot understand that".to_string(),
+        Error::ResponseTooLong | Error::InvalidResponse { .. } => {
+            "500 5.5.2 cannot understand that".to_string()
+        }
     }
 }

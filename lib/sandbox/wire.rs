@@ -146,7 +146,11 @@ impl Wire {
     }
 
     /// Reads exactly `n` bytes and hands them on piece by piece; all are read even if `to` fails.
-    pub fn exactly(&mut self, n: u64, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<io::Result<()>> {
+    pub fn exactly(
+        &mut self,
+        n: u64,
+        mut to: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<io::Result<()>> {
         let mut left = n;
         let mut done = Ok(());
         while left > 0 {

@@ -91,7 +91,7 @@ impl Imap {
         // A name with wildcards would be a pattern; such a mailbox has the delimiter of the others.
         let pattern = if wire.contains(['%', '*']) { "INBOX".to_string() } else { wire };
         let found = self.ask(&doing, |session| {
-            let names = session.list(Some("\"\""), Some(&quoted(&pattern)))?;
+            let names = session.list(None, Some(&quoted(&pattern)))?;
             Ok(names.iter().next().map(|name| name.delimiter().map(String::from)))
         })?;
         found.ok_or_else(|| {
@@ -179,6 +179,7 @@ impl Imap {
     }
 }
 
+/// The crate quotes the reference name but not the pattern.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }

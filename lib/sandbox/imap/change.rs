@@ -25,7 +25,9 @@ impl Session<'_> {
             CommandBody::Store { sequence_set, kind, response, flags, uid, .. } => {
                 self.store(&sequence_set, uid, &kind, &response, &flags)
             }
-            CommandBody::Copy { sequence_set, mailbox, uid } => self.copy(&sequence_set, uid, &mailbox, false),
+            CommandBody::Copy { sequence_set, mailbox, uid } => {
+                self.copy(&sequence_set, uid, &mailbox, false)
+            }
             CommandBody::Move { sequence_set, mailbox, uid } => self.copy(&sequence_set, uid, &mailbox, true),
             CommandBody::Expunge => self.expunge(None),
             CommandBody::ExpungeUid { sequence_set } => self.expunge(Some(&sequence_set)),
@@ -49,11 +51,15 @@ impl Session<'_> {
         };
         let target = match &self.account {
             None => Err(Answer::bad("log in first")),
-            Some(_) if append.size > self.house.max_size => Err(Answer::no("[TOOBIG] the message is too big")),
-            Some(account) => account.mailbox(&name_of(mailbox)).map_err(|refusal| match Answer::from(refusal) {
-                Answer::No(words) => Answer::No(words.replace("[NONEXISTENT]", "[TRYCREATE]")),
-                other => other,
-            }),
+            Some(_) if append.size > self.house.max_size => {
+                Err(Answer::no("[TOOBIG] the message is too big"))
+            }
+            Some(account) => {
+                account.mailbox(&name_of(mailbox)).map_err(|refusal| match Answer::from(refusal) {
+                    Answer::No(words) => Answer::No(words.replace("[NONEXISTENT]", "[TRYCREATE]")),
+                    other => other,
+                })
+            }
         };
         let opened = target.and_then(|mailbox| match mailbox.incoming() {
             Ok(incoming) => Ok((mailbox, incoming)),
@@ -77,9 +83,9 @@ impl Session<'_> {
         }
         let (system, keywords) = sort_flags(flags);
         let date = date.as_ref().map(|date| at_seconds(date.as_ref().timestamp()));
-        let stored = written.and_then(|()| incoming.finish(date)).and_then(|piece| {
-            mailbox.add(&[NewMessage { flags: system, keywords, ..piece }])
-        });
+        let stored = written
+            .and_then(|()| incoming.finish(date))
+            .and_then(|piece| mailbox.add(&[NewMessage { flags: system, keywords, ..piece }]));
         match stored {
             Ok(uids) => {
                 let code = format!("[APPENDUID {} {}]", mailbox.uidvalidity(), set_of(&uids));
@@ -120,8 +126,14 @@ impl Session<'_> {
             let others = || words.iter().filter(|word| !has_word(&keywords, word)).cloned();
             match kind {
                 StoreType::Replace => (system, keywords.clone()),
-                StoreType::Add => (present.with(system), words.iter().cloned().chain(
-                    keywords.iter().filter(|word| !has_word(words, word)).cloned()).collect()),
+                StoreType::Add => (
+                    present.with(system),
+                    words
+                        .iter()
+                        .cloned()
+                        .chain(keywords.iter().filter(|word| !has_word(words, word)).cloned())
+                        .collect(),
+                ),
                 StoreType::Remove => (present.without(system), others().collect()),
             }
         };

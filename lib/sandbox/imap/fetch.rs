@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use imap_codec::imap_types::core::AString;
-use imap_codec::imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName as Item, Part as Path, Section};
+use imap_codec::imap_types::fetch::{
+    MacroOrMessageDataItemNames, MessageDataItemName as Item, Part as Path, Section,
+};
 use imap_codec::imap_types::sequence::SequenceSet;
 
 use super::mime::{self, Inside, Part};
@@ -73,7 +75,8 @@ fn fetch_one(wire: &mut Wire, view: &mut View, named: Named, items: &[Item<'_>])
     }
     let mut with_flags = items.contains(&Item::Flags);
     if items.iter().any(marks_seen) && !view.read_only && !message.flags.has(Flags::SEEN) {
-        let seen = view.mailbox.store(&[named.uid], |flags, words| (flags.with(Flags::SEEN), words.to_vec()))?;
+        let seen =
+            view.mailbox.store(&[named.uid], |flags, words| (flags.with(Flags::SEEN), words.to_vec()))?;
         if let Some(seen) = seen.into_iter().next() {
             view.mark_own(&seen);
             message = seen;
@@ -168,9 +171,10 @@ fn needs_structure(item: &Item<'_>) -> bool {
 impl Source {
     fn read(mut file: File, items: &[Item<'_>]) -> io::Result<Source> {
         let size = file.metadata()?.len();
-        let only_whole = items.iter().filter(|item| needs_file(item)).all(|item| {
-            matches!(item, Item::Rfc822 | Item::BodyExt { section: None, .. })
-        });
+        let only_whole = items
+            .iter()
+            .filter(|item| needs_file(item))
+            .all(|item| matches!(item, Item::Rfc822 | Item::BodyExt { section: None, .. }));
         let root = match (items.iter().any(needs_structure), only_whole) {
             (true, _) => Some(mime::whole(&mut file)?),
             (false, true) => None,
@@ -256,7 +260,8 @@ fn copy(file: &mut File, wire: &mut Wire, len: u64) -> io::Result<u64> {
 
 /// The fields with these names, or all others, and the empty line.
 fn chosen(head: &[u8], names: &[AString<'_>], wanted: bool) -> Content {
-    let named = |field: &header::Field<'_>| names.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_ref()));
+    let named =
+        |field: &header::Field<'_>| names.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_ref()));
     let mut out: Vec<u8> = Vec::new();
     for field in header::fields(head).filter(|field| named(field) == wanted) {
         out.extend_from_slice(field.raw);
@@ -272,10 +277,10 @@ fn numbers(path: &Path) -> Vec<u32> {
 /// The section as the client wrote it.
 fn label(section: Option<&Section<'_>>) -> String {
     let dotted = |path: &Path| numbers(path).iter().map(u32::to_string).collect::<Vec<_>>().join(".");
-    let before = |path: &Option<Path>| path.as_ref().map(|path| format!("{}.", dotted(path))).unwrap_or_default();
-    let list = |names: &[AString<'_>]| {
-        names.iter().map(|name| astring(name.as_ref())).collect::<Vec<_>>().join(" ")
-    };
+    let before =
+        |path: &Option<Path>| path.as_ref().map(|path| format!("{}.", dotted(path))).unwrap_or_default();
+    let list =
+        |names: &[AString<'_>]| names.iter().map(|name| astring(name.as_ref())).collect::<Vec<_>>().join(" ");
     match section {
         None => String::new(),
         Some(Section::Part(path)) => dotted(path),

@@ -40,7 +40,9 @@ fn line_end(bytes: &[u8], from: usize) -> usize {
 
 /// The first field of that name, unfolded and trimmed.
 pub fn value(head: &[u8], name: &str) -> Option<Vec<u8>> {
-    fields(head).find(|field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| unfold(field.value))
+    fields(head)
+        .find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|field| unfold(field.value))
 }
 
 /// Without line ends.
@@ -192,7 +194,8 @@ fn tokens(text: &[u8], marks: &[u8]) -> Vec<Token> {
             b'(' => found.push(Token::Comment(enclosed(&mut rest, b'(', b')'))),
             b if marks.contains(&b) => found.push(Token::Mark(b)),
             _ => {
-                let stops = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'(' | 0) || marks.contains(b);
+                let stops =
+                    |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'(' | 0) || marks.contains(b);
                 let len = rest.iter().position(stops).unwrap_or(rest.len());
                 let (word, after) = rest.split_at(len);
                 rest = after;

@@ -72,7 +72,9 @@ impl Session<'_> {
             }
             let named = names.contains(&name);
             // A parent that is only implied is shown where the pattern stops at it, so that it can be opened up.
-            if !named && (listing.subscribed && word == "LIST" || !pattern.ends_with('%') && there.contains(&name)) {
+            if !named
+                && (listing.subscribed && word == "LIST" || !pattern.ends_with('%') && there.contains(&name))
+            {
                 continue;
             }
             let under = format!("{name}/");

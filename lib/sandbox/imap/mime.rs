@@ -98,7 +98,10 @@ pub fn whole(file: impl Read) -> io::Result<Part> {
 enum End {
     File,
     /// A delimiter of the multipart at this depth in the stack.
-    Boundary { depth: usize, last: bool },
+    Boundary {
+        depth: usize,
+        last: bool,
+    },
 }
 
 struct Line {
@@ -164,7 +167,12 @@ impl<R: Read> Scanner<R> {
     }
 
     /// The parts between the delimiters; preamble and epilogue are passed over.
-    fn multipart(&mut self, boundary: Vec<u8>, depth: usize, default: &[u8]) -> io::Result<(Vec<Part>, End, u64)> {
+    fn multipart(
+        &mut self,
+        boundary: Vec<u8>,
+        depth: usize,
+        default: &[u8],
+    ) -> io::Result<(Vec<Part>, End, u64)> {
         let mine = self.boundaries.len();
         self.boundaries.push(boundary);
         let mut parts = Vec::new();

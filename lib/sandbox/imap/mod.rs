@@ -91,7 +91,9 @@ impl From<Refusal> for Answer {
 /// The words of a NO for a disk that failed.
 fn disk_trouble(why: &io::Error) -> String {
     match why.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "[OVERQUOTA] the disk is full".to_string(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "[OVERQUOTA] the disk is full".to_string()
+        }
         _ => format!("[SERVERBUG] the disk failed: {}", why.kind()),
     }
 }
@@ -160,7 +162,9 @@ impl Session<'_> {
         use CommandBody as C;
         match (&command.body, self.account.is_some(), self.view.is_some()) {
             (C::Capability | C::Noop | C::Logout | C::Id { .. }, _, _) => {}
-            (C::Login { .. } | C::Authenticate { .. }, true, _) => return Ok(Answer::bad("you are logged in")),
+            (C::Login { .. } | C::Authenticate { .. }, true, _) => {
+                return Ok(Answer::bad("you are logged in"));
+            }
             (C::Login { .. } | C::Authenticate { .. }, false, _) => {}
             (_, false, _) => return Ok(Answer::bad("log in first")),
             (
@@ -232,9 +236,12 @@ impl Session<'_> {
             | C::List { .. }
             | C::Lsub { .. }
             | C::Status { .. } => self.about_mailboxes(body),
-            C::Close | C::Expunge | C::ExpungeUid { .. } | C::Store { .. } | C::Copy { .. } | C::Move { .. } => {
-                self.change(body)
-            }
+            C::Close
+            | C::Expunge
+            | C::ExpungeUid { .. }
+            | C::Store { .. }
+            | C::Copy { .. }
+            | C::Move { .. } => self.change(body),
             C::Search { charset, criteria, uid } => self.search(charset.as_ref(), criteria.as_ref(), uid),
             C::Fetch { sequence_set, macro_or_item_names, uid, .. } => {
                 self.fetch(&sequence_set, macro_or_item_names, uid)

@@ -19,7 +19,12 @@ use crate::sandbox::maildir::{Flags, Message};
 const TEXT_LIMIT: u64 = 16 << 20;
 
 impl Session<'_> {
-    pub(super) fn search(&mut self, charset: Option<&Charset<'_>>, keys: &[Key<'_>], by_uid: bool) -> Answered {
+    pub(super) fn search(
+        &mut self,
+        charset: Option<&Charset<'_>>,
+        keys: &[Key<'_>],
+        by_uid: bool,
+    ) -> Answered {
         let Some(view) = &self.view else { return Ok(Answer::bad("select a mailbox first")) };
         let name = charset.map(|charset| charset.as_ref().to_ascii_uppercase());
         if name.is_some_and(|name| !matches!(name.as_str(), "UTF-8" | "US-ASCII")) {
@@ -107,7 +112,8 @@ fn matches(it: &mut Candidate<'_>, key: &Key<'_>) -> io::Result<bool> {
         Key::Body(text) => it.body_has(&folded(text.as_ref()))?,
         Key::Text(text) => {
             let text = folded(text.as_ref());
-            folded(decode_words(&header::unfold(it.head()?)).as_bytes()).contains(&text) || it.body_has(&text)?
+            folded(decode_words(&header::unfold(it.head()?)).as_bytes()).contains(&text)
+                || it.body_has(&text)?
         }
     })
 }

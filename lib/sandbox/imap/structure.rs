@@ -7,9 +7,11 @@ use super::words::{nstring, string};
 /// The ENVELOPE of a message with this header.
 pub fn envelope(head: &[u8]) -> Vec<u8> {
     let text = |name: &str| nstring(header::value(head, name).as_deref());
-    let list = |name: &str| header::value(head, name).map(|value| header::addresses(&value)).unwrap_or_default();
+    let list =
+        |name: &str| header::value(head, name).map(|value| header::addresses(&value)).unwrap_or_default();
     let from = list("From");
-    let or_from = |name: &str| Some(list(name)).filter(|list| !list.is_empty()).unwrap_or_else(|| from.clone());
+    let or_from =
+        |name: &str| Some(list(name)).filter(|list| !list.is_empty()).unwrap_or_else(|| from.clone());
     let parts = [
         text("Date"),
         text("Subject"),
@@ -106,7 +108,8 @@ fn parameters(content: &Parameters) -> Vec<u8> {
     if content.list.is_empty() {
         return b"NIL".to_vec();
     }
-    let pairs: Vec<Vec<u8>> = content.list.iter().flat_map(|(name, value)| [string(name), string(value)]).collect();
+    let pairs: Vec<Vec<u8>> =
+        content.list.iter().flat_map(|(name, value)| [string(name), string(value)]).collect();
     enclosed(&pairs)
 }
 

@@ -39,7 +39,12 @@ impl Incoming {
             self.file.get_ref().set_modified(date)?;
         }
         self.file.get_ref().sync_all()?;
-        Ok(NewMessage { path: self.path.clone(), size: self.size, flags: Flags::default(), keywords: Vec::new() })
+        Ok(NewMessage {
+            path: self.path.clone(),
+            size: self.size,
+            flags: Flags::default(),
+            keywords: Vec::new(),
+        })
     }
 }
 

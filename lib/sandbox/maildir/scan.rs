@@ -93,10 +93,8 @@ pub fn match_up(mut found: Found, entries: BTreeMap<u32, Entry>, uidvalidity: u3
             messages.push(message);
         }
     }
-    let named: Vec<(u32, String)> = found
-        .keys()
-        .filter_map(|base| Some((uid_in(base, uidvalidity)?, base.clone())))
-        .collect();
+    let named: Vec<(u32, String)> =
+        found.keys().filter_map(|base| Some((uid_in(base, uidvalidity)?, base.clone()))).collect();
     for (uid, base) in named {
         if taken.insert(uid)
             && let Some(file) = found.remove(&base)

@@ -48,11 +48,15 @@ pub fn read(dir: &Path) -> io::Result<Option<Listed>> {
     let mut lines = text.split_inclusive('\n');
     let head = lines.next().and_then(|line| line.trim_end().strip_prefix(MAGIC));
     let Some((validity, next)) = head.and_then(|head| head.split_once(" uidnext ")) else { return Ok(None) };
-    let (Ok(uidvalidity), Ok(uidnext)) = (validity.parse::<u32>(), next.parse::<u32>()) else { return Ok(None) };
+    let (Ok(uidvalidity), Ok(uidnext)) = (validity.parse::<u32>(), next.parse::<u32>()) else {
+        return Ok(None);
+    };
     let mut listed = Listed { uidvalidity, uidnext, entries: BTreeMap::new() };
     for line in lines.filter(|line| line.ends_with('\n')) {
         let mut words = line.split_whitespace();
-        let (Some(Ok(uid)), Some(base)) = (words.next().map(str::parse::<u32>), words.next()) else { continue };
+        let (Some(Ok(uid)), Some(base)) = (words.next().map(str::parse::<u32>), words.next()) else {
+            continue;
+        };
         let entry = Entry { base: unescape(base), keywords: words.map(str::to_string).collect() };
         listed.uidnext = listed.uidnext.max(uid.saturating_add(1));
         listed.entries.insert(uid, entry);
@@ -85,7 +89,10 @@ impl UidList {
     }
 
     /// Appends lines in one write.
-    pub fn append<'a>(&mut self, entries: impl Iterator<Item = (u32, &'a str, &'a [String])>) -> io::Result<()> {
+    pub fn append<'a>(
+        &mut self,
+        entries: impl Iterator<Item = (u32, &'a str, &'a [String])>,
+    ) -> io::Result<()> {
         let text: String = entries.map(|(uid, base, keywords)| line(uid, base, keywords)).collect();
         self.file.write_all(text.as_bytes())
     }
