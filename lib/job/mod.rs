@@ -1,3 +1,4 @@
 //! The story of one program each: options in, outcomes and records out. A job never sees argv.
 
+pub mod dissect;
 pub mod settings;

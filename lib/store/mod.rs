@@ -1,4 +1,5 @@
 //! Places on disk where mail and its state lie. They know nothing of each other or of the network.
 
 pub mod cursor;
+pub mod journal;
 pub mod maildir;
