@@ -86,9 +86,14 @@ pub fn run(
     let journal = Journal::open(&out, options.timeout)?;
     let mut work = Work { options, out, journal, records, group: Group::default(), status: Status::DONE };
     for item in items {
-        match item {
-            Ok(item) => work.item(item)?,
-            Err(error) => work.fail(&error),
+        let done = match item {
+            Ok(item) => work.item(item),
+            Err(error) => Ok(work.fail(&error)),
+        };
+        if let Err(error) = done {
+            // The group in hand comes before what failed.
+            work.commit()?;
+            return Err(error);
         }
         if work.is_over() {
             break;
@@ -150,7 +155,7 @@ impl Work<'_, '_> {
             }
             Item::Bytes(bytes) => {
                 self.journal.lock(self.options.timeout)?;
-                self.message(None, record::Message::fresh(), &bytes);
+                self.message(None, record::Message::fresh(), &bytes)?;
             }
             Item::Record(record) => match record.path.get().map(Path::to_path_buf) {
                 Some(path) => self.path(&path, *record)?,
@@ -184,7 +189,7 @@ impl Work<'_, '_> {
         match read_message(path) {
             Ok(bytes) => {
                 let record = record::Message { path: RecordPath::from(path), ..record };
-                self.message(key, record, &bytes);
+                self.message(key, record, &bytes)?;
             }
             Err(error) => self.fail(&error),
         }
@@ -195,12 +200,13 @@ impl Work<'_, '_> {
         self.options.pending && !self.options.again && self.journal.has(key)
     }
 
-    /// Takes one message apart and puts it into the group; trouble with it is told here.
-    fn message(&mut self, key: Option<String>, record: record::Message, bytes: &[u8]) {
+    /// Takes one message apart and puts it into the group; trouble with it is told here. An error is trouble with
+    /// the disk, which ends the run: whatever came after would get the names of what failed.
+    fn message(&mut self, key: Option<String>, record: record::Message, bytes: &[u8]) -> Result<()> {
         let sha256 = hex(&Sha256::digest(bytes));
         let key = key.unwrap_or_else(|| sha256.clone());
         if self.is_finished(&key) {
-            return;
+            return Ok(());
         }
         let shown = record.path.get().map_or("standard input".to_string(), |path| path.display().to_string());
         let mut taken =
@@ -210,13 +216,20 @@ impl Work<'_, '_> {
                 self.group.files += taken.files.len();
                 self.group.bytes += taken.files.iter().map(|file| file.record.size).sum::<u64>();
                 self.group.messages.push(taken);
+                Ok(())
             }
-            Err(error) => {
-                let error = error.context(&taken.shown);
-                self.fail(&error);
-                self.discard(&taken);
-            }
+            Err(error) => self.give_up(&taken, error),
         }
+    }
+
+    fn give_up(&mut self, taken: &Taken, error: Error) -> Result<()> {
+        self.discard(taken);
+        let error = error.context(&taken.shown);
+        if error.kind() == Kind::Io {
+            return Err(error);
+        }
+        self.fail(&error);
+        Ok(())
     }
 
     fn take_apart(&mut self, taken: &mut Taken, bytes: &[u8]) -> Result<()> {
@@ -300,14 +313,15 @@ impl Work<'_, '_> {
             }
         }
         let mut finished = Vec::with_capacity(group.messages.len());
+        let mut broken = Ok(());
         for taken in group.messages {
+            if broken.is_err() {
+                self.discard(&taken);
+                continue;
+            }
             match self.settle(&taken) {
                 Ok(files) => finished.push((taken.entry, files)),
-                Err(error) => {
-                    let error = error.context(&taken.shown);
-                    self.fail(&error);
-                    self.discard(&taken);
-                }
+                Err(error) => broken = self.give_up(&taken, error),
             }
         }
         if self.options.sync && group.files > 0 {
@@ -318,7 +332,8 @@ impl Work<'_, '_> {
         for (entry, files) in finished {
             self.tell(entry, files)?;
         }
-        self.records.flush()
+        self.records.flush()?;
+        broken
     }
 
     /// Gives the files of a message their names.
