@@ -17,9 +17,18 @@ const LONGEST_EXTENSION: usize = 16;
 /// What a part without any usable name is called.
 const NAMELESS: &str = "attachment";
 
+/// What the sender called a part; both may hold anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The name, decoded.
+    pub text: String,
+    /// The same read as a path, which is what a [`SafeName`] is made of.
+    pub path: String,
+}
+
 /// The name in a part's head, decoded: `filename*` over `filename` over `name*` over `name`
-/// (RFC 2183 section 2.3, RFC 2231). It may hold anything: make it a [`SafeName`] before using it.
-pub fn sent(head: &[u8]) -> Option<String> {
+/// (RFC 2183 section 2.3, RFC 2231).
+pub fn sent(head: &[u8]) -> Option<Sent> {
     let mut disposition = None;
     let mut kind = None;
     for field in header::fields(head) {
@@ -34,8 +43,8 @@ pub fn sent(head: &[u8]) -> Option<String> {
     sources
         .into_iter()
         .filter_map(|(value, param)| value.as_ref()?.get(param))
-        .map(|param| param.text.trim().to_string())
-        .find(|text| !text.is_empty())
+        .map(|param| Sent { text: param.text.trim().to_string(), path: param.path })
+        .find(|name| !name.text.is_empty())
 }
 
 /// One path component that is safe to create and to show: NFC, at most [`LONGEST`] bytes, no separators, controls,
@@ -193,7 +202,7 @@ mod tests {
     #[test]
     fn which_name_counts() {
         let head = "Content-Type: application/pdf; name=type.pdf\nContent-Disposition: attachment";
-        let name = |rest: &str| sent(format!("{head}{rest}\n").as_bytes());
+        let name = |rest: &str| sent(format!("{head}{rest}\n").as_bytes()).map(|sent| sent.text);
         assert_eq!(name("").as_deref(), Some("type.pdf"));
         assert_eq!(name("; filename=plain.pdf").as_deref(), Some("plain.pdf"));
         assert_eq!(name("; filename=plain.pdf; filename*=utf-8''%C3%A9.pdf").as_deref(), Some("\u{e9}.pdf"));

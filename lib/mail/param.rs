@@ -2,6 +2,8 @@
 //!
 //! Split first, decode after: an encoded word inside a value can never become structure.
 
+use std::borrow::Cow;
+
 use super::words;
 
 /// More parameters than this in one value are left out; real ones have fewer than ten.
@@ -12,16 +14,46 @@ const MOST: usize = 4096;
 pub struct Value {
     /// What stands before the first `;`, without comments and blanks, in lower case.
     pub token: String,
-    params: Vec<(String, Vec<u8>)>,
+    params: Vec<(String, Raw)>,
+}
+
+/// A parameter's value as it stands.
+#[derive(Debug, Clone)]
+enum Raw {
+    Plain(Vec<u8>),
+    /// The inside of a quoted string.
+    Quoted(Vec<u8>),
+}
+
+impl Raw {
+    /// Without escapes: `quoted-pair = "\\" (VCHAR / WSP)` (RFC 5322 section 3.2.1).
+    fn octets(&self) -> Cow<'_, [u8]> {
+        match self {
+            Raw::Quoted(text) if text.contains(&b'\\') => {
+                let mut escaped = false;
+                let keep = |b: &&u8| {
+                    escaped = **b == b'\\' && !escaped;
+                    !escaped
+                };
+                Cow::Owned(text.iter().filter(keep).copied().collect())
+            }
+            Raw::Plain(text) | Raw::Quoted(text) => Cow::Borrowed(text),
+        }
+    }
 }
 
 /// A parameter as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Param {
-    /// The decoded text, as the sender meant it.
+    /// The decoded text.
     pub text: String,
-    /// True if it came from `name*` or `name*0` (RFC 2231).
-    pub extended: bool,
+    /// The same read as a path.
+    pub path: String,
+}
+
+/// QUIRK: Windows paths come with single backslashes, which are escapes by the RFC.
+fn is_windows_path(inside: &[u8]) -> bool {
+    matches!(inside, [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic())
 }
 
 impl Value {
@@ -41,21 +73,32 @@ impl Value {
     }
 
     /// The raw value of a plain parameter; the first one where it stands twice (as Thunderbird takes it).
-    pub fn raw(&self, name: &str) -> Option<&[u8]> {
-        self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    pub fn raw(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.find(name).map(Raw::octets)
+    }
+
+    fn find(&self, name: &str) -> Option<&Raw> {
+        self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// A parameter as text: the RFC 2231 form over the plain one; encoded words are decoded in both, since
     /// mailers mix them.
     pub fn get(&self, name: &str) -> Option<Param> {
-        self.extended(name)
-            .map(|text| Param { text, extended: true })
-            .or_else(|| self.raw(name).map(|value| Param { text: words::decode(value), extended: false }))
+        if let Some(text) = self.extended(name) {
+            return Some(Param { path: text.clone(), text });
+        }
+        let raw = self.find(name)?;
+        let text = words::decode(&raw.octets());
+        let path = match raw {
+            Raw::Quoted(inside) if is_windows_path(inside) => words::decode(inside),
+            _ => text.clone(),
+        };
+        Some(Param { text, path })
     }
 
     /// `name*=charset'language'octets` or `name*0*=…; name*1=…` (RFC 2231 sections 3 and 4).
     fn extended(&self, name: &str) -> Option<String> {
-        let mut segments: Vec<(usize, bool, &[u8])> = Vec::new();
+        let mut segments: Vec<(usize, bool, Cow<[u8]>)> = Vec::new();
         for (key, value) in &self.params {
             let Some(tail) = key.strip_prefix(name).and_then(|tail| tail.strip_prefix('*')) else { continue };
             let (number, encoded) = match tail.strip_suffix('*') {
@@ -63,8 +106,8 @@ impl Value {
                 None => (tail, tail.is_empty()),
             };
             match number.parse() {
-                Ok(number) => segments.push((number, encoded, value)),
-                Err(_) if number.is_empty() => segments.push((0, true, value)),
+                Ok(number) => segments.push((number, encoded, value.octets())),
+                Err(_) if number.is_empty() => segments.push((0, true, value.octets())),
                 Err(_) => {}
             }
         }
@@ -72,17 +115,17 @@ impl Value {
         segments.dedup_by_key(|(number, ..)| *number);
         // QUIRK: some count from 1.
         let first = segments.first().map(|(number, ..)| *number).filter(|number| *number < 2)?;
-        let mut charset: &[u8] = b"";
+        let mut charset = Vec::new();
         let mut octets = Vec::new();
-        for (at, (number, encoded, value)) in segments.into_iter().enumerate() {
-            if number != first + at {
+        for (at, (number, encoded, value)) in segments.iter().enumerate() {
+            if *number != first + at {
                 break;
             }
-            let mut value = value;
+            let mut value: &[u8] = value;
             if at == 0
-                && let Some((label, text)) = charset_of(value, encoded)
+                && let Some((label, text)) = charset_of(value, *encoded)
             {
-                charset = label;
+                charset = label.to_vec();
                 value = text;
             }
             match encoded {
@@ -94,7 +137,7 @@ impl Value {
         if charset.is_empty() {
             return Some(words::decode(&octets));
         }
-        Some(words::in_charset(charset, &octets))
+        Some(words::in_charset(&charset, &octets))
     }
 }
 
@@ -170,7 +213,7 @@ impl Scan<'_> {
         }
     }
 
-    fn param(&mut self) -> Option<(String, Vec<u8>)> {
+    fn param(&mut self) -> Option<(String, Raw)> {
         self.skip_blanks();
         if self.rest.is_empty() {
             return None;
@@ -188,14 +231,14 @@ impl Scan<'_> {
             }
         }
         let name = String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase();
-        Some((name, if has_value { self.value() } else { Vec::new() }))
+        Some((name, if has_value { self.value() } else { Raw::Plain(Vec::new()) }))
     }
 
-    fn value(&mut self) -> Vec<u8> {
+    fn value(&mut self) -> Raw {
         self.skip_blanks();
         if self.rest.first() == Some(&b'"') {
             self.next();
-            let value = self.quoted();
+            let value = Raw::Quoted(self.quoted());
             // QUIRK: anything between the closing quote and the next `;` is dropped.
             self.until(b';');
             return value;
@@ -204,17 +247,19 @@ impl Scan<'_> {
         let end = memchr::memchr(b';', self.rest).unwrap_or(self.rest.len());
         let value = self.rest[..end].trim_ascii().to_vec();
         self.rest = self.rest.get(end + 1..).unwrap_or_default();
-        value
+        Raw::Plain(value)
     }
 
-    /// A quoted string after its opening quote; an open one runs to the end of the value.
+    /// A quoted string after its opening quote, escapes and all; an open one runs to the end of the value.
     fn quoted(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         while let Some(byte) = self.next() {
             match byte {
                 b'"' => break,
-                // QUIRK: Windows paths come with single backslashes; only `\"` and `\\` are escapes.
-                b'\\' if matches!(self.rest.first(), Some(b'"' | b'\\')) => out.extend(self.next()),
+                b'\\' => {
+                    out.push(byte);
+                    out.extend(self.next());
+                }
                 _ => out.push(byte),
             }
         }
@@ -258,7 +303,9 @@ mod tests {
             Some("my invoice 7.pdf")
         );
         assert_eq!(text("a; filename=\"open.pdf", "filename").as_deref(), Some("open.pdf"));
-        assert_eq!(text(r#"a; filename="C:\tmp\a.pdf""#, "filename").as_deref(), Some(r"C:\tmp\a.pdf"));
+        let windows = Value::parse(br#"a; filename="C:\tmp\a.pdf""#).get("filename");
+        assert_eq!(windows, Some(Param { text: "C:tmpa.pdf".into(), path: r"C:\tmp\a.pdf".into() }));
+        assert_eq!(text(r#"a; filename="a\"b\\.pdf""#, "filename").as_deref(), Some(r#"a"b\.pdf"#));
         assert_eq!(text("a; filename=\"a;b.pdf\" junk; x=\"y\"", "x").as_deref(), Some("y"));
         assert_eq!(text("a;; ;filename=a", "filename").as_deref(), Some("a"));
     }

@@ -14,8 +14,9 @@ use std::ops::Range;
 use super::boundary::{self, Boundaries};
 use super::decode::{self, Encoding};
 use super::header;
-use super::name;
+use super::name::{self, Sent};
 use super::param::Value;
+use super::words;
 
 /// Where reading stops; beyond a limit what was found so far is kept and [`Tree::cut`] says so.
 #[derive(Debug, Clone, Copy)]
@@ -103,10 +104,11 @@ impl<'a> Tree<'a> {
     }
 
     /// The file name as the sender gave it, decoded but not made safe.
-    pub fn name(&self, part: &Part) -> Option<String> {
+    pub fn name(&self, part: &Part) -> Option<Sent> {
         name::sent(self.head(part)).or_else(|| match part.encoding {
             Encoding::Uuencode => {
-                decode::uu_name(self.body(part)).map(|name| super::words::guess(&name).into_owned())
+                let text = words::guess(&decode::uu_name(self.body(part))?).into_owned();
+                Some(Sent { path: text.clone(), text })
             }
             _ => None,
         })

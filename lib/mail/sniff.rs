@@ -59,6 +59,45 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
     }
 }
 
+/// The type to go by: what the bytes say, else what the sender said, unless that is plainly wrong.
+pub fn judge(found: Option<Kind>, said: &str) -> String {
+    match found {
+        // Office documents are zip or OLE inside: there the sender knows more.
+        Some(kind) if !is_container(kind) || said == "application/octet-stream" => kind.mime.to_string(),
+        _ if said == PDF.mime || !said.contains('/') => "application/octet-stream".to_string(),
+        _ => said.to_string(),
+    }
+}
+
+/// The extension for a file whose name has none.
+pub fn extension(found: Option<Kind>, said: &str) -> Option<&'static str> {
+    if let Some(kind) = found
+        && (!is_container(kind) || !said.contains("officedocument"))
+    {
+        return Some(kind.extension);
+    }
+    Some(match said {
+        "text/plain" => "txt",
+        "text/html" => "html",
+        "text/calendar" => "ics",
+        "text/csv" => "csv",
+        "text/vcard" | "text/x-vcard" => "vcf",
+        "text/xml" | "application/xml" => "xml",
+        "application/json" => "json",
+        "application/pgp-signature" => "asc",
+        "application/pkcs7-signature" | "application/x-pkcs7-signature" => "p7s",
+        "application/pkcs7-mime" | "application/x-pkcs7-mime" => "p7m",
+        "application/ms-tnef" => "dat",
+        "image/svg+xml" => "svg",
+        "message/rfc822" | "message/global" => "eml",
+        _ => return None,
+    })
+}
+
+fn is_container(kind: Kind) -> bool {
+    matches!(kind.extension, "zip" | "ole" | "gz")
+}
+
 /// True if the text itself is a PDF, not merely a text that speaks of one: for bodies that are shown, not attached.
 pub fn begins_as_pdf(head: &[u8]) -> bool {
     head.trim_ascii_start().starts_with(b"%PDF-")

@@ -2,4 +2,5 @@
 
 pub mod cursor;
 pub mod heartbeat;
+pub mod journal;
 pub mod maildir;
