@@ -1,0 +1,146 @@
+//! A connection spoken to byte by byte. What does not come within 20 seconds fails the test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+pub struct Talk {
+    stream: BufReader<TcpStream>,
+    tags: u32,
+}
+
+impl Talk {
+    /// Connects to a `smtp://` or `imap://` address; the greeting is still to be read.
+    #[track_caller]
+    pub fn connect(url: &str) -> Talk {
+        let address = url.split_once("://").expect("an address of the sandbox").1;
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Talk { stream: BufReader::new(stream), tags: 0 }
+    }
+
+    /// Connects to IMAP as me@by.example and selects INBOX.
+    #[track_caller]
+    pub fn inbox(url: &str) -> Talk {
+        let mut talk = Talk::imap(url);
+        talk.ok("SELECT INBOX");
+        talk
+    }
+
+    /// Connects to IMAP as me@by.example.
+    #[track_caller]
+    pub fn imap(url: &str) -> Talk {
+        let mut talk = Talk::connect(url);
+        assert!(talk.line().starts_with("* OK [CAPABILITY IMAP4rev1 "));
+        talk.ok("LOGIN me secret");
+        talk
+    }
+
+    /// Connects to SMTP and says EHLO.
+    #[track_caller]
+    pub fn smtp(url: &str) -> Talk {
+        let mut talk = Talk::connect(url);
+        talk.expect("220 ");
+        talk.send("EHLO client.example\r\n");
+        while talk.line().starts_with("250-") {}
+        talk
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.get_mut().write_all(bytes.as_ref()).expect("the server takes it");
+    }
+
+    /// The next line without its end; empty at the end of the connection.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line).expect("a line in time");
+        String::from_utf8_lossy(&line).trim_end().to_string()
+    }
+
+    #[track_caller]
+    pub fn expect(&mut self, start: &str) -> String {
+        let line = self.line();
+        assert!(line.starts_with(start), "expected {start}…, got {line}");
+        line
+    }
+
+    /// Sends a line and expects a reply that starts so.
+    #[track_caller]
+    pub fn say(&mut self, line: &str, start: &str) -> String {
+        self.send(format!("{line}\r\n"));
+        self.expect(start)
+    }
+
+    /// Sends an IMAP command and gives all lines up to its tagged answer.
+    #[track_caller]
+    pub fn command(&mut self, command: impl AsRef<[u8]>) -> Vec<String> {
+        self.tags += 1;
+        let tag = format!("t{}", self.tags);
+        self.send([tag.as_bytes(), b" ", command.as_ref(), b"\r\n"].concat());
+        self.answer(&tag)
+    }
+
+    /// All lines up to that of the tag; literals are among the lines.
+    #[track_caller]
+    pub fn answer(&mut self, tag: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.line();
+            assert!(!line.is_empty() || !self.at_end(), "the connection ended after {lines:?}");
+            let last = line.starts_with(&format!("{tag} "));
+            lines.push(line);
+            if last {
+                return lines;
+            }
+        }
+    }
+
+    /// An IMAP command that must succeed.
+    #[track_caller]
+    pub fn ok(&mut self, command: impl AsRef<[u8]>) -> Vec<String> {
+        let shown = String::from_utf8_lossy(command.as_ref()).into_owned();
+        let lines = self.command(command);
+        assert!(lines.last().unwrap().contains(" OK"), "{shown}: {lines:#?}");
+        lines
+    }
+
+    /// An IMAP command that must be answered with this word, `NO` or `BAD`.
+    #[track_caller]
+    pub fn refused(&mut self, command: &str, word: &str) -> String {
+        let last = self.command(command).pop().unwrap();
+        assert!(last.contains(&format!(" {word} ")), "{command}: {last}");
+        last
+    }
+
+    /// True once the server has closed the connection.
+    pub fn at_end(&mut self) -> bool {
+        self.stream.fill_buf().map_or(true, <[u8]>::is_empty)
+    }
+
+    /// Everything until the server closes.
+    pub fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest);
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    pub fn exactly(&mut self, n: usize) -> Vec<u8> {
+        let mut bytes = vec![0; n];
+        self.stream.read_exact(&mut bytes).expect("so many bytes");
+        bytes
+    }
+}
+
+/// Hands a message to me@by.example.
+#[track_caller]
+pub fn deliver(smtp: &str, message: &str) {
+    let mut talk = Talk::smtp(smtp);
+    talk.say("MAIL FROM:<a@b.example>", "250 2.1.0");
+    talk.say("RCPT TO:<me@by.example>", "250 2.1.5");
+    talk.say("DATA", "354");
+    talk.send(format!("{message}\r\n.\r\n"));
+    talk.expect("250 2.0.0");
+    talk.say("QUIT", "221");
+}
