@@ -18,7 +18,20 @@ use crate::stop::{self, Woken};
 /// Watches some directories, not what is below them.
 pub struct Watch {
     _watcher: notify::RecommendedWatcher,
+    ring: UnixStream,
     ear: UnixStream,
+}
+
+/// Wakes a [`Watch`] by hand; for another thread that knows of news.
+pub struct Bell(UnixStream);
+
+impl Bell {
+    /// Ends the watch's present or next wait.
+    pub fn ring(&self) {
+        use std::io::Write;
+        // A full pipe already means "scan".
+        let _ = (&self.0).write(b"!");
+    }
 }
 
 impl Watch {
@@ -29,6 +42,7 @@ impl Watch {
         for end in [&ring, &ear] {
             end.set_nonblocking(true).map_err(|why| failed(&why))?;
         }
+        let by_hand = ring.try_clone().map_err(|why| failed(&why))?;
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             use std::io::Write;
             if event.as_ref().map_or(true, is_news) {
@@ -40,7 +54,7 @@ impl Watch {
         for dir in dirs {
             watcher.watch(dir, RecursiveMode::NonRecursive).map_err(|why| failed(&why))?;
         }
-        Ok(Watch { _watcher: watcher, ear })
+        Ok(Watch { _watcher: watcher, ring: by_hand, ear })
     }
 
     /// Waits for a change, at most this long. A burst of changes is one hint.
@@ -48,6 +62,12 @@ impl Watch {
         let woken = stop::wait(&[self.ear.as_fd()], limit).unwrap_or(Woken::Late);
         self.drain();
         woken
+    }
+
+    /// Something to wake this watch with.
+    pub fn bell(&self) -> Result<Bell> {
+        let failed = |why| Error::new(Kind::Io, "cannot watch for new files", why);
+        self.ring.try_clone().map(Bell).map_err(failed)
     }
 
     fn drain(&self) {
