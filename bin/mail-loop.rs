@@ -1,1 +1,185 @@
-fn main() {}
+//! mail-loop: fetch, dissect and act, again and again. See `lib/job/loop.rs`.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use mailloop::cli::{self, Place, Voice};
+use mailloop::config::Server;
+use mailloop::error::{Error, Kind, Result, Status};
+use mailloop::job::r#loop::{self, DemoOptions, Plan, init};
+use mailloop::job::settings::{self, Settings};
+use mailloop::report::{self, Form, Records};
+
+/// Fetch mail, take files out of it and act on them, again and again
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// Configuration [default: $MAILLOOP_CONFIG, else ~/.config/mailloop/config.toml]
+    #[arg(short, long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where queue, ledger and heartbeat lie [default: ~/.local/state/mailloop]
+    #[arg(long, value_name = "DIR", global = true)]
+    state: Option<PathBuf>,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mail-loop demo                  the whole loop on an embedded server, in a temporary directory
+  mail-loop init                  write a first configuration; it shows commands and runs none
+  mail-loop once                  fetch, dissect and act once, for cron
+  mail-loop run                   go on until stopped; at once when the server announces mail
+  mail-loop status                does it live? 0 ok, 1 degraded, 2 down
+  mail-loop history --last 20     what was done, and what is unknown
+
+A loop is a [loop.NAME] of the configuration. What one stage did not finish, its next run takes up: after a crash or
+a power cut nothing is lost, and nothing is done twice unasked.
+
+Status: 0 done, 64 usage, 69 refused, 73 or 74 disk trouble, 75 try again later, 76 broken protocol or something is
+unknown, 77 login refused, 78 wrong configuration. `status` alone ends with 0, 1 or 2.";
+
+#[derive(Subcommand)]
+enum What {
+    /// Show the whole loop on an embedded server; nothing needs to be installed
+    Demo {
+        /// How many rounds; 0 goes on until stopped
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        rounds: u64,
+        /// Leave the directory behind and say where it is
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Write a first configuration; asks for what it cannot know
+    Init(Init),
+    /// Run loops once: fetch, dissect, act
+    Once(Which),
+    /// Run loops until stopped
+    Run(Which),
+    /// Say how each loop stands; ends with 0 (ok), 1 (degraded) or 2 (down)
+    Status {
+        /// Records are JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what was claimed and what became of it
+    History {
+        /// Records are JSON, one object a line
+        #[arg(long)]
+        json: bool,
+        /// Only the last N
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
+    },
+}
+
+/// Which loops, and how they tell.
+#[derive(Args)]
+struct Which {
+    /// Names of loops [default: all]
+    #[arg(value_name = "LOOP")]
+    names: Vec<String>,
+    /// Print action records as JSON instead of commands
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Init {
+    /// What to call the account [default: from the address]
+    #[arg(long)]
+    name: Option<String>,
+    /// Your mail address
+    #[arg(long)]
+    address: Option<String>,
+    /// Servers of a provider [default: from the address]
+    #[arg(long, value_parser = init::presets())]
+    preset: Option<String>,
+    /// Where mail is fetched
+    #[arg(long, value_name = "URL")]
+    imap: Option<Server>,
+    /// Where mail is submitted
+    #[arg(long, value_name = "URL")]
+    smtp: Option<Server>,
+    /// Login name [default: the address]
+    #[arg(long)]
+    user: Option<String>,
+    /// Command that prints the password
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_file")]
+    password_command: Option<String>,
+    /// File that holds the password
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    // `status` has statuses of its own, which are no errors.
+    let health = std::cell::Cell::new(None);
+    let code = cli::program(|arguments: &Arguments| arguments.voice.clone(), |arguments| run(arguments, &health));
+    match health.get() {
+        Some(health) if code == ExitCode::SUCCESS => ExitCode::from(health),
+        _ => code,
+    }
+}
+
+fn run(arguments: Arguments, health: &std::cell::Cell<Option<u8>>) -> Result<Status> {
+    let place = Place { config: arguments.config, state: arguments.state };
+    match arguments.what {
+        What::Demo { rounds, keep } => {
+            let mut out = Records::stdout(Form::Lines);
+            r#loop::demo(DemoOptions { rounds, keep }, &mut out)?;
+        }
+        What::Init(wanted) => write_first(wanted, &place)?,
+        What::Once(which) => {
+            let settings = Settings::load(&place)?;
+            let plans = Plan::all(&settings, &which.names)?;
+            return r#loop::once(&plans, &settings.state()?, &mut Records::stdout(form(which.json)));
+        }
+        What::Run(which) => {
+            let settings = Settings::load(&place)?;
+            let plans = Plan::all(&settings, &which.names)?;
+            return r#loop::run(&plans, &settings.state()?, form(which.json));
+        }
+        What::Status { json } => {
+            let settings = Settings::load(&place)?;
+            let worst = r#loop::status(&settings, jiff::Timestamp::now(), &mut Records::stdout(form(json)))?;
+            health.set(Some(worst.code()));
+        }
+        What::History { json, last } => {
+            let settings = Settings::load(&place)?;
+            r#loop::history(&settings, last, &mut Records::stdout(form(json)))?;
+        }
+    }
+    Ok(Status::DONE)
+}
+
+fn form(json: bool) -> Form {
+    if json { Form::Json } else { Form::Lines }
+}
+
+fn write_first(wanted: Init, place: &Place) -> Result<()> {
+    let file = place.config.clone().or_else(settings::usual_file).ok_or_else(|| {
+        Error::plain(Kind::Config, "cannot tell where the configuration goes: HOME is not set").hint("use -c FILE")
+    })?;
+    let known = init::Known {
+        name: wanted.name,
+        address: wanted.address,
+        preset: wanted.preset,
+        imap: wanted.imap,
+        smtp: wanted.smtp,
+        user: wanted.user,
+        password_command: wanted.password_command,
+        password_file: wanted.password_file,
+    };
+    let prompts: &mut dyn io::Write = if io::stdin().is_terminal() { &mut io::stderr() } else { &mut io::sink() };
+    init::write(&known, &file, jiff::Timestamp::now(), &mut io::stdin().lock(), prompts)?;
+    let mut out = Records::stdout(Form::Lines);
+    out.path(&file)?;
+    out.flush()?;
+    report::say("now try it: mail-fetch ACCOUNT, then mail-loop once; nothing is run before act = \"run\"");
+    Ok(())
+}

@@ -6,6 +6,7 @@
 mod command;
 
 pub use command::{Cmd, Ran, Running};
+pub use mailloop::mail::pdf::page as pdf;
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::io::Write;
@@ -192,33 +193,6 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A valid PDF of one page that shows `words`, uncompressed, so that they can be found in its bytes.
-pub fn pdf(words: &str) -> Vec<u8> {
-    let text = words.replace('\\', r"\\").replace('(', r"\(").replace(')', r"\)");
-    let page = format!("BT /F1 24 Tf 72 720 Td ({text}) Tj ET");
-    let objects = [
-        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
-        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
-        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R \
-         /Resources << /Font << /F1 5 0 R >> >> >>"
-            .to_owned(),
-        format!("<< /Length {} >>\nstream\n{page}\nendstream", page.len()),
-        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>".to_owned(),
-    ];
-    let mut pdf = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n".to_vec();
-    let mut table = "0000000000 65535 f \n".to_owned();
-    for (number, object) in objects.iter().enumerate() {
-        table += &format!("{:010} 00000 n \n", pdf.len());
-        pdf.extend(format!("{} 0 obj\n{object}\nendobj\n", number + 1).bytes());
-    }
-    let (start, size) = (pdf.len(), objects.len() + 1);
-    let tail = format!(
-        "xref\n0 {size}\n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n"
-    );
-    pdf.extend(tail.bytes());
-    pdf
-}
-
 #[test]
 fn commands_see_a_clean_environment() {
     let bench = Bench::new();
@@ -227,16 +201,4 @@ fn commands_see_a_clean_environment() {
     names.sort_unstable();
     assert_eq!(names, ["HOME", "LANG", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME"]);
     bench.sh("cat; command -v mail-fetch").stdin("fed\n").run().ok();
-}
-
-#[test]
-fn the_pdf_has_right_offsets() {
-    let pdf = pdf("Round 1 (of 3)");
-    let text = String::from_utf8_lossy(&pdf);
-    let start: usize = text.lines().rev().nth(1).and_then(|l| l.parse().ok()).expect("startxref");
-    assert!(pdf[start..].starts_with(b"xref\n0 6\n"));
-    for (number, line) in text.lines().filter(|l| l.ends_with(" n ")).enumerate() {
-        let at: usize = line[..10].parse().expect("an offset");
-        assert!(pdf[at..].starts_with(format!("{} 0 obj\n", number + 1).as_bytes()));
-    }
 }

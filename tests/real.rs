@@ -2,6 +2,8 @@
 //! same mistakes. Ignored by `cargo test`; `tests/run` starts them.
 #![allow(dead_code, reason = "the rig offers more than the tests of one day use")]
 
+mod product;
+
 use crate::bench::{Bench, Cmd};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

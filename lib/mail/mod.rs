@@ -7,6 +7,7 @@ pub mod mailbox;
 pub mod name;
 pub mod param;
 pub mod part;
+pub mod pdf;
 pub mod sniff;
 pub mod summary;
 pub mod uids;

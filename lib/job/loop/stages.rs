@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::life::Life;
 use super::plan::Plan;
 use crate::error::{Result, Status};
 use crate::job::{act, dissect, fetch};
@@ -12,17 +13,25 @@ use crate::report::{self, Form, Records};
 use crate::stop;
 
 /// Fetch, dissect, act. Trouble in one stage does not keep the next from finishing what is there.
-pub fn once(plan: &Plan, records: &mut Records<'_>) -> Result<Status> {
+pub fn once(plan: &Plan, life: &Life<'_>, records: &mut Records<'_>) -> Result<Status> {
     let mut status = Status::DONE;
-    match fetch::run(&plan.fetch, &mut told_to_nobody()) {
-        Ok(done) => status.merge(done),
+    let mut told = Vec::new();
+    let fetched = fetch::run(&plan.fetch, &mut Records::new(&mut told, Form::Nul));
+    match fetched {
+        Ok(done) => {
+            life.fetched(done, !told.is_empty());
+            status.merge(done);
+        }
         Err(error) => {
+            life.failed(&error);
             report::trouble(format_args!("loop {}: {error}", plan.name));
             status.add(error.kind());
         }
     }
     if !stop::requested() {
-        status.merge(work(plan, records)?);
+        let worked = work(plan, records);
+        life.worked(&worked);
+        status.merge(worked?);
     }
     Ok(status)
 }
