@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{Dir, Lock, Log};
+use crate::durable::{Dir, Lock, Log, check_private};
 use crate::error::{Error, Kind, Result};
 use crate::record::RecordPath;
 
@@ -106,12 +106,36 @@ pub struct Claim<'a> {
     pub path: &'a Path,
     /// The command, for history.
     pub argv: Vec<String>,
-    /// Claim it also where it was settled or is unknown.
-    pub again: bool,
+    /// What may be claimed once more.
+    pub again: Again,
     /// How many claims of this rule there may be in an hour.
     pub max_per_hour: Option<u32>,
     /// Settle it at once, in the same line, as this.
     pub settle: Option<End>,
+}
+
+/// Which earlier claims do not stand in the way of a new one; those of a living process always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    /// None but those that surely did not happen.
+    #[default]
+    No,
+    /// Those that failed, and those whose fate nobody knows.
+    Undone,
+    /// All.
+    All,
+}
+
+impl Again {
+    /// True if a claim in this state does not stand in the way.
+    pub fn allows(self, state: State) -> bool {
+        match state {
+            State::Free => true,
+            State::Claimed => false,
+            State::Failed | State::Unknown => self != Again::No,
+            State::Done | State::Emitted => self == Again::All,
+        }
+    }
 }
 
 /// How a claim ended.
@@ -137,6 +161,11 @@ impl End {
     /// An end without more to say.
     pub fn of(state: State) -> End {
         End { state, exit: None, signal: None, why: None, temporary: false }
+    }
+
+    /// An end and its reason, in one sentence.
+    pub fn because(state: State, why: impl Into<String>) -> End {
+        End { why: Some(why.into()), ..End::of(state) }
     }
 }
 
@@ -217,9 +246,12 @@ impl Drop for Living {
 
 impl Ledger {
     /// Opens the ledger in the state directory and makes what is missing; waits up to `wait` for its lock, each time.
+    /// 78 where others can write to either directory.
     pub fn open(state: &Path, wait: Duration) -> Result<Ledger> {
-        let dir = Dir::create(state, 0o700)?.subdir("act", 0o700)?;
-        crate::durable::check_private(dir.path())?;
+        let state = Dir::create(state, 0o700)?;
+        check_private(state.path())?;
+        let dir = state.subdir("act", 0o700)?;
+        check_private(dir.path())?;
         let lock = take_lock(&dir, wait)?;
         let (log, lines) = Log::open(&dir, FILE)?;
         drop(lock);
@@ -240,7 +272,7 @@ impl Ledger {
     pub fn claim(&mut self, claim: Claim<'_>) -> Result<Claimed> {
         let _lock = self.lock()?;
         if let Some((number, state, at)) = self.latest(claim.key)
-            && (!claim.again || state == State::Claimed)
+            && !claim.again.allows(state)
         {
             return Ok(Claimed::Before(number, state, at));
         }
@@ -275,13 +307,13 @@ impl Ledger {
         self.append(Line::Settle { v: 1, n: number, at: Timestamp::now(), end })
     }
 
-    /// The last claim of one of these keys that may have happened, what other processes wrote included: its number,
-    /// its state, and when it was made.
+    /// The last claim of this key that may have happened, what other processes wrote included: its number, its
+    /// state, and when it was made.
     ///
     /// Where the message is not known, the claims of every message count: better to ask than to act twice.
-    pub fn before(&mut self, keys: &[Key]) -> Result<Option<(u64, State, Timestamp)>> {
+    pub fn before(&mut self, key: &Key) -> Result<Option<(u64, State, Timestamp)>> {
         let _lock = self.lock()?;
-        Ok(keys.iter().find_map(|key| self.latest(key)))
+        Ok(self.latest(key))
     }
 
     /// Every claim, oldest first, and what became of it.

@@ -11,7 +11,7 @@ fn wish(key: &Key) -> Claim<'_> {
         key,
         path: Path::new("./a"),
         argv: vec!["lp".into()],
-        again: false,
+        again: Again::No,
         max_per_hour: None,
         settle: None,
     }
@@ -37,13 +37,14 @@ fn once_and_again() {
     let key = key("r", "f", Some("m"));
     let mut ledger = Ledger::open(temp.path(), NOW).unwrap();
     let n = number(ledger.claim(wish(&key)).unwrap());
-    assert_eq!(state(ledger.claim(Claim { again: true, ..wish(&key) }).unwrap()), State::Claimed);
+    assert_eq!(state(ledger.claim(Claim { again: Again::All, ..wish(&key) }).unwrap()), State::Claimed);
     ledger.settle(n, End { exit: Some(1), ..End::of(State::Failed) }).unwrap();
     assert_eq!(state(ledger.claim(wish(&key)).unwrap()), State::Failed);
-    let n = number(ledger.claim(Claim { again: true, ..wish(&key) }).unwrap());
+    assert!(Again::Undone.allows(State::Failed) && !Again::Undone.allows(State::Done));
+    let n = number(ledger.claim(Claim { again: Again::All, ..wish(&key) }).unwrap());
     ledger.settle(n, End::of(State::Free)).unwrap();
     // The claim that surely did not happen uncovers the one before it.
-    assert_eq!(ledger.before(&[key]).unwrap().unwrap().1, State::Failed);
+    assert_eq!(ledger.before(&key).unwrap().unwrap().1, State::Failed);
     let entries = ledger.entries().unwrap();
     assert_eq!(
         entries.iter().map(|e| (e.number, e.state)).collect::<Vec<_>>(),
@@ -63,7 +64,7 @@ fn another_process_sees_a_living_claim_and_then_an_unknown_one() {
     drop(one);
     assert_eq!(state(two.claim(wish(&key)).unwrap()), State::Unknown);
     assert_eq!(two.entries().unwrap()[0].state, State::Unknown);
-    number(two.claim(Claim { again: true, ..wish(&key) }).unwrap());
+    number(two.claim(Claim { again: Again::All, ..wish(&key) }).unwrap());
 }
 
 #[test]
@@ -75,7 +76,9 @@ fn the_message_counts_unless_nobody_knows_it() {
         number(ledger.claim(Claim { settle: Some(End::of(State::Emitted)), ..wish(&key) }).unwrap());
     }
     assert_eq!(state(ledger.claim(wish(&key("r", "f", None))).unwrap()), State::Emitted);
-    assert!(ledger.before(&[key("r", "f", Some("o")), key("q", "f", Some("m"))]).unwrap().is_none());
+    for stranger in [key("r", "f", Some("o")), key("q", "f", Some("m")), key("r", "g", None)] {
+        assert!(ledger.before(&stranger).unwrap().is_none());
+    }
 }
 
 #[test]
