@@ -1,1 +1,152 @@
-fn main() {}
+//! mail-act: arguments to options of `job::act`.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use mailloop::cli::{self, Output, Place, Voice};
+use mailloop::error::{Error, Kind, Result, Status};
+use mailloop::job::act::{self, Mode, Options, Orders, Start};
+use mailloop::job::settings::Settings;
+use mailloop::report::Records;
+
+/// Print, or run once, a command for each file that came in the mail
+///
+/// Without --once or --run it only prints the commands, quoted so that sh reads back exactly their words; nothing
+/// is run and nothing remembered.
+#[derive(Parser)]
+#[command(name = "mail-act", version, after_long_help = MORE, after_help = "--help shows examples, placeholders and exit statuses")]
+struct Arguments {
+    /// Files to act on; from stdin where there are none
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The command for each file; without it, the [[rule]]s of the configuration
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+    /// Act on what mail-dissect wrote to these directories and is not settled yet: FILE… are directories
+    #[arg(long, requires = "files")]
+    pending: bool,
+    /// Run each command, once ever
+    #[arg(long)]
+    run: bool,
+    /// Print each command once ever: it counts as emitted before it is printed
+    #[arg(long, conflicts_with = "run")]
+    once: bool,
+    /// Act also on what was acted on before; with --pending only where that failed or nobody knows how it ended
+    #[arg(long)]
+    again: bool,
+    /// Only say which rule matches each file, and why the others do not
+    #[arg(long, conflicts_with_all = ["json", "again"])]
+    explain: bool,
+    /// Print what --run or --once would act on now; claim and run nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Use only this rule; may be given more than once
+    #[arg(long, value_name = "NAME", conflicts_with = "command")]
+    rule: Vec<String>,
+    /// How long a command may run, where its rule does not say [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = cli::duration)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+const MORE: &str = "\
+Examples:
+  mail-act ~/in/*.pdf -- lp -d office {}
+      prints an lp command for each file; add --run to run them
+  mail-fetch school | mail-dissect -C ~/in | mail-act -- lp -d office {}
+      the same for each PDF that comes in now
+  mail-act --pending ~/in --run
+      runs the rules' commands for all that mail-dissect ever wrote to ~/in and that is not settled;
+      run it again after any crash
+  mail-act --pending ~/in --explain
+      says of each file which rule matches, and why the others do not
+
+A rule in the configuration file; the first that matches decides:
+  [[rule]]
+  name = \"print\"
+  type = \"application/pdf\"              # by content, read when it is decided
+  from = [\"*@by.example\"]               # the only address in the message's From; * is anything
+  run  = [\"lp\", \"-d\", \"office\", \"-t\", \"{name}\", \"--\", \"{path}\"]
+  once_per = \"message\"                  # or \"file\": the same bytes in two messages are acted on once
+  max_per_hour = 30                     # more are held and tried again at the next run
+  timeout = \"2m\"
+
+Placeholders, each inside one word of the command, which never becomes two:
+  {} {path}   the file (put at the end where the command has no placeholder)
+  {name}      its name       {from}  the sender     {subject} {date}  of the message
+  {sha256}    of the file    {rule}  the rule's name
+Values that are not known are empty. Control characters are taken out of all but the path. A word that begins
+with - because of a value is refused unless the word -- stands before it. In a rule any other {word} is an error;
+after -- on the command line it stays as it is. A script for `sh -c` can have no placeholder: write
+  sh -c 'lp \"$1\"' sh {}
+
+Commands run with stdin empty, in the current directory, and see PATH, HOME, USER, LANG, LC_*, TZ, TMPDIR, XDG_*,
+CUPS_SERVER and MAILLOOP_PATH, _NAME, _FROM, _SUBJECT, _DATE, _SHA256, _TYPE, _RULE, _MESSAGE, _MESSAGE_ID,
+_ACCOUNT, _MAILBOX; nothing else.
+
+Once means: once for this rule, this file's bytes and this message. A command after -- is its own rule: the same
+words are the same rule. What was claimed but never settled, because the process or the machine died, is unknown:
+reported at each run and not repeated before you say --again. Where mail has an account with `start`, older mail is
+skipped.
+
+Exit status:
+  0   done, or nothing to do        64  the command line was wrong
+  65  a record or a value cannot be used    66  a file, or the program to run, is missing
+  69  a command failed              74  reading or writing failed
+  75  a command failed with 75 or took too long, or files are held by max_per_hour
+  76  nobody knows whether some command ran    78  the configuration is wrong";
+
+fn main() -> ExitCode {
+    cli::program(|arguments: &Arguments| arguments.voice.clone(), job)
+}
+
+fn job(arguments: Arguments) -> Result<Status> {
+    let options = options(&arguments)?;
+    let mut records = Records::stdout(arguments.output.form());
+    if arguments.pending {
+        return act::pending(&options, &arguments.files, &mut records);
+    }
+    if !arguments.files.is_empty() {
+        return act::run(&options, act::from_paths(arguments.files), &mut records);
+    }
+    if std::io::stdin().is_terminal() {
+        return Err(Error::plain(Kind::Usage, "no files to act on")
+            .hint("name them, pipe their paths in, or see mail-act --help"));
+    }
+    act::run(&options, act::from_reader(act::stdin()?, arguments.output.form()), &mut records)
+}
+
+fn options(arguments: &Arguments) -> Result<Options> {
+    let mode = match (arguments.run, arguments.once) {
+        (true, _) => Mode::Run,
+        (_, true) => Mode::Once,
+        _ => Mode::Print,
+    };
+    // A command that is only shown needs no configuration, and works where there is a broken one.
+    let alone = !arguments.command.is_empty() && mode == Mode::Print && !arguments.pending;
+    let settings = if alone { Settings::default() } else { Settings::load(&arguments.place)? };
+    let orders = match arguments.command.is_empty() {
+        true => Orders::rules(&settings.config, &arguments.rule)?,
+        false => Orders::command(&arguments.command)?,
+    };
+    Ok(Options {
+        orders,
+        mode,
+        again: arguments.again,
+        dry_run: arguments.dry_run,
+        explain: arguments.explain,
+        starts: Start::all(&settings.config),
+        state: settings.state,
+        limit: arguments.timeout.unwrap_or(act::LIMIT),
+        wait: cli::TIMEOUT,
+    })
+}

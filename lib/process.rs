@@ -47,7 +47,8 @@ pub struct Ran {
     pub output: Vec<u8>,
 }
 
-/// Runs it and waits. An error means that it never started (not found, not executable): 66, or 74.
+/// Runs it and waits. An error means that it never started (not found, not executable): 66, or 74; but with
+/// [`Kind::Unknown`] it did, and nobody knows how it ended.
 ///
 /// It runs in a process group of its own, so a Ctrl-C at the terminal does not end it half way, and with stdin
 /// empty. Being asked to end ([`stop`]) does not end it: what is running finishes within its limit.
@@ -70,7 +71,9 @@ pub fn run(job: &Job) -> Result<Ran> {
     drop(command); // our copies of the pipe's writing end, or the reader below never ends
     let keep = job.keep;
     let reading = std::thread::spawn(move || read_some(reader, keep));
-    let end = wait(&mut child, job.limit).map_err(|why| start_error(program, why))?;
+    let end = wait(&mut child, job.limit).map_err(|why| {
+        Error::new(Kind::Unknown, format!("cannot watch {} run", program.to_string_lossy()), why)
+    })?;
     // A grandchild may hold the pipe open for ever; what came within a second of the end is enough.
     let output = finish(reading, Duration::from_secs(1));
     Ok(Ran { end, output })

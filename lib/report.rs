@@ -160,9 +160,9 @@ impl<'a> Records<'a> {
         self.put(&[&text])
     }
 
-    /// Writes one line as it is, a command for instance.
-    pub fn text(&mut self, text: &str) -> Result<()> {
-        self.put(&[text.as_bytes(), b"\n"])
+    /// Writes one line as it is, a command for instance, which need not be UTF-8.
+    pub fn text(&mut self, text: impl AsRef<[u8]>) -> Result<()> {
+        self.put(&[text.as_ref(), b"\n"])
     }
 
     /// Hands everything written so far to the reader.

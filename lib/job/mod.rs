@@ -1,5 +1,6 @@
 //! The story of one program each: options in, outcomes and records out. A job never sees argv.
 
+pub mod act;
 pub mod dissect;
 pub mod fetch;
 pub mod r#loop;

@@ -201,6 +201,11 @@ pub fn files(out: &Path) -> Result<impl Iterator<Item = record::File>> {
     }))
 }
 
+/// How long the journal of `out` is, to see whether there is something new in it; 0 where there is none.
+pub fn size(out: &Path) -> u64 {
+    std::fs::metadata(out.join(PLACE).join(JOURNAL)).map_or(0, |meta| meta.len())
+}
+
 /// The record of the file that lies at `path` in `out`, of the first message that it came out of.
 pub fn find(out: &Path, path: &Path) -> Result<Option<record::File>> {
     let name = path.file_name();

@@ -3,4 +3,5 @@
 pub mod cursor;
 pub mod heartbeat;
 pub mod journal;
+pub mod ledger;
 pub mod maildir;

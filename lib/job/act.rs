@@ -1,0 +1,362 @@
+//! Acting on files: the command that a rule or the command line asks for is printed, or run, once for each.
+//!
+//! The way of a file: what it is and where it came from (`facts`), which command that makes (`orders`), whether it
+//! was done before (`store::ledger`), then print the command or run it (`command`), and say so. Nothing is run
+//! before its claim is durable, and no lock is held while it runs. Asked to end, the job finishes the file in hand.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result, Status};
+use crate::record::File;
+use crate::report::{self, Records};
+use crate::stop;
+use crate::store::journal;
+use crate::store::ledger::{Again, Claim, Claimed, End, Key, Ledger, State};
+
+mod command;
+mod facts;
+mod items;
+mod orders;
+mod tell;
+pub use facts::Start;
+pub use items::{Item, from_paths, from_reader, stdin};
+pub use orders::Orders;
+
+use facts::{Journals, Known, Subject};
+use orders::Order;
+use tell::{About, lossy};
+
+/// How long a command may take where neither its rule nor the caller says so.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
+/// What happens with a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is shown; nothing is remembered.
+    #[default]
+    Print,
+    /// It is shown once, ever: it counts as emitted before it is shown.
+    Once,
+    /// It is run once, ever.
+    Run,
+}
+
+/// What to do, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which commands.
+    pub orders: Orders,
+    /// What happens with them.
+    pub mode: Mode,
+    /// Act also on what was acted on before, and on what is unknown; what a journal holds (see [`pending`]) only
+    /// where it failed or is unknown.
+    pub again: bool,
+    /// Show what the mode would do now; claim and run nothing.
+    pub dry_run: bool,
+    /// Only say, for each file, which rule matches and why the others do not.
+    pub explain: bool,
+    /// The state directory, where the ledger lies; not touched in [`Mode::Print`] unless files are taken from a
+    /// journal or explained.
+    pub state: PathBuf,
+    /// Since when there is action on mail, by account.
+    pub starts: Vec<Start>,
+    /// How long a command may take where its rule does not say.
+    pub limit: Duration,
+    /// How long to wait for the ledger's lock.
+    pub wait: Duration,
+}
+
+/// Acts on each item. One bad item is one line on stderr and counts in the status; an error is about all of them:
+/// the ledger cannot be used, or stdout cannot be written.
+///
+/// On return every claim of this run is settled, whatever ended the run but a crash.
+pub fn run(
+    options: &Options,
+    items: impl IntoIterator<Item = Result<Item>>,
+    records: &mut Records<'_>,
+) -> Result<Status> {
+    let mut actor = Actor::open(options, false, records)?;
+    for item in items {
+        if actor.is_over() {
+            break;
+        }
+        match item {
+            Ok(item) => actor.act(item)?,
+            Err(error) => actor.trouble(&error),
+        }
+    }
+    actor.close()
+}
+
+/// Acts on each file that the journals in these directories hold and the ledger has not settled.
+///
+/// A file that one of the rules has settled is not pending for the others. What is unknown is reported each time.
+pub fn pending(options: &Options, outs: &[PathBuf], records: &mut Records<'_>) -> Result<Status> {
+    let mut actor = Actor::open(options, true, records)?;
+    for out in outs {
+        let files = match journal::files(out) {
+            Ok(files) => files,
+            Err(error) => {
+                actor.trouble(&error);
+                continue;
+            }
+        };
+        for file in files {
+            if actor.is_over() {
+                break;
+            }
+            if !actor.was_settled(&file)? {
+                actor.act(Item::Record(Box::new(file)))?;
+            }
+        }
+    }
+    actor.close()
+}
+
+struct Actor<'a, 'r> {
+    options: &'a Options,
+    /// Whether the items come from a journal, so that what is done already is no news.
+    pending: bool,
+    ledger: Option<Ledger>,
+    journals: Journals,
+    records: &'a mut Records<'r>,
+    /// How many commands of each rule were printed in this run, without the ledger's knowing.
+    printed: HashMap<String, u32>,
+    /// What was printed of a journal in this run: the same thing may stand there twice.
+    shown: HashSet<Key>,
+    /// How many files of each rule were held in this run.
+    held: BTreeMap<String, u32>,
+    status: Status,
+}
+
+impl<'a, 'r> Actor<'a, 'r> {
+    fn open(options: &'a Options, pending: bool, records: &'a mut Records<'r>) -> Result<Self> {
+        let claims = options.mode != Mode::Print && !options.dry_run && !options.explain;
+        let reads = options.mode != Mode::Print || pending || (options.explain && options.orders.are_rules());
+        let ledger = match (claims, reads) {
+            (true, _) => Some(Ledger::open(&options.state, options.wait)?),
+            (false, true) => Ledger::open_existing(&options.state, options.wait)?,
+            (false, false) => None,
+        };
+        Ok(Actor {
+            options,
+            pending,
+            ledger,
+            journals: Journals::default(),
+            records,
+            printed: HashMap::new(),
+            shown: HashSet::new(),
+            held: BTreeMap::new(),
+            status: Status::DONE,
+        })
+    }
+
+    /// True once we are asked to end or nobody reads what we print.
+    fn is_over(&self) -> bool {
+        stop::requested() || self.records.gone()
+    }
+
+    fn close(self) -> Result<Status> {
+        self.tell_held();
+        self.records.flush()?;
+        Ok(self.status)
+    }
+
+    fn again(&self) -> Again {
+        match (self.options.again, self.pending) {
+            (false, _) => Again::No,
+            (true, true) => Again::Undone,
+            (true, false) => Again::All,
+        }
+    }
+
+    fn trouble(&mut self, error: &Error) {
+        report::trouble(error);
+        self.status.add(error.kind());
+    }
+
+    /// True if one of our orders claimed a file of the journal before, so that there is nothing to do now; what is
+    /// unknown is reported. The file is not looked at, it may have been moved away.
+    fn was_settled(&mut self, file: &File) -> Result<bool> {
+        let again = self.again();
+        let Some(ledger) = self.ledger.as_mut().filter(|_| !self.options.explain) else {
+            return Ok(false);
+        };
+        let message = file.message.as_ref().map(|message| message.sha256.clone());
+        for key in self.options.orders.keys(&file.sha256, message) {
+            if let Some((_, state, at)) = ledger.before(&key)?.filter(|(_, state, _)| !again.allows(*state)) {
+                let rule = self.options.orders.are_rules().then_some(key.rule.as_str());
+                self.was_before(&About::file(file, rule), state, at)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The way of one file.
+    fn act(&mut self, item: Item) -> Result<()> {
+        let known = match self.look(item) {
+            Ok(Some(known)) => known,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                self.trouble(&error);
+                return Ok(());
+            }
+        };
+        let choice = self.options.orders.choose(&known);
+        if self.options.explain {
+            return self.explain(&known, &choice);
+        }
+        for (rule, why) in &choice.passed {
+            report::detail(format_args!("{}: not by rule {}: {why}", known.path.display(), rule.name));
+        }
+        let Some(order) = choice.order else {
+            report::detail(format_args!("{}: no rule matches", known.path.display()));
+            return Ok(());
+        };
+        match self.options.mode {
+            Mode::Run if !self.options.dry_run => self.run_once(&known, &order),
+            Mode::Once if !self.options.dry_run => self.print_once(&known, &order),
+            _ => self.print(&known, &order),
+        }
+    }
+
+    /// What is to be known of a file, or `None` if it is too old to act on.
+    fn look(&mut self, item: Item) -> Result<Option<Known>> {
+        let orders = &self.options.orders;
+        let thorough = self.records.is_json()
+            || self.pending
+            || self.options.mode != Mode::Print
+            || orders.are_rules()
+            || orders.ask_for_more_than_the_path();
+        let subject = Subject::find(item, thorough.then_some(&mut self.journals))?;
+        if let Some(why) = subject.is_too_old(&self.options.starts) {
+            report::detail(format_args!("{}: {why}", subject.path.display()));
+            if self.options.explain {
+                self.sentence(&format!("{}: no action: {why}", subject.path.display()))?;
+            } else if !self.pending {
+                self.record(
+                    &About::file(&subject.record, None),
+                    &[],
+                    "skipped",
+                    &End::because(State::Free, why),
+                )?;
+            }
+            return Ok(None);
+        }
+        if thorough { subject.look().map(Some) } else { subject.glance().map(Some) }
+    }
+
+    /// Shows the command and remembers nothing.
+    fn print(&mut self, known: &Known, order: &Order<'_>) -> Result<()> {
+        let (key, again) = (order.key(known), self.again());
+        if let Some(ledger) = &mut self.ledger
+            && let Some((_, state, at)) = ledger.before(&key)?
+            && !again.allows(state)
+        {
+            return self.was_before(&About::of(known, order), state, at);
+        }
+        let argv = match order.argv(known) {
+            Ok(argv) => argv,
+            Err(error) => return self.refuse(&About::of(known, order), &error),
+        };
+        if self.pending && !self.shown.insert(key.clone()) {
+            return Ok(());
+        }
+        let printed = self.printed.entry(key.rule).or_default();
+        if let Some(most) = order.max_per_hour().filter(|most| *printed >= *most) {
+            return self.hold(&About::of(known, order), most);
+        }
+        *printed += 1;
+        self.show(&About::of(known, order), &argv)
+    }
+
+    /// Claims and settles as emitted, then shows the command: what is lost on its way to the reader stays lost.
+    fn print_once(&mut self, known: &Known, order: &Order<'_>) -> Result<()> {
+        let argv = match order.argv(known) {
+            Ok(argv) => argv,
+            Err(error) => return self.refuse_once(known, order, &error),
+        };
+        match self.claim(known, order, &argv, Some(End::of(State::Emitted)))? {
+            Some(_) => self.show(&About::of(known, order), &argv),
+            None => Ok(()),
+        }
+    }
+
+    /// Claims, runs, settles.
+    fn run_once(&mut self, known: &Known, order: &Order<'_>) -> Result<()> {
+        let argv = match order.argv(known) {
+            Ok(argv) => argv,
+            Err(error) => return self.refuse_once(known, order, &error),
+        };
+        let Some(number) = self.claim(known, order, &argv, None)? else { return Ok(()) };
+        let limit = order.timeout().unwrap_or(self.options.limit);
+        let ran = command::run(&argv, command::environment(known, order.name()), limit);
+        self.settle(number, ran.end.clone())?;
+        if let Some(kind) = ran.kind {
+            let why = ran.end.why.clone().unwrap_or_default();
+            self.trouble(&Error::new(kind, known.path.display().to_string(), why));
+        } else if let Some(said) = &ran.said {
+            report::detail(format_args!("{}: {said}", known.path.display()));
+        }
+        // A command that could not start has failed; that it may be claimed again is the ledger's affair.
+        let state = if ran.end.state == State::Free { State::Failed } else { ran.end.state };
+        self.record(&About::of(known, order), &argv, state.word(), &ran.end)
+    }
+
+    /// `None` where there is nothing to do now; it has been said why.
+    fn claim(
+        &mut self,
+        known: &Known,
+        order: &Order<'_>,
+        argv: &[std::ffi::OsString],
+        settle: Option<End>,
+    ) -> Result<Option<u64>> {
+        let (key, again) = (order.key(known), self.again());
+        let Some(ledger) = &mut self.ledger else { return Ok(None) };
+        let claim = Claim {
+            key: &key,
+            path: &known.path,
+            argv: lossy(argv),
+            again,
+            max_per_hour: order.max_per_hour(),
+            settle,
+        };
+        match ledger.claim(claim)? {
+            Claimed::Ours(number) => return Ok(Some(number)),
+            Claimed::Held(most) => self.hold(&About::of(known, order), most)?,
+            Claimed::Before(_, state, at) => self.was_before(&About::of(known, order), state, at)?,
+        }
+        Ok(None)
+    }
+
+    fn settle(&mut self, number: u64, end: End) -> Result<()> {
+        match &mut self.ledger {
+            Some(ledger) => ledger.settle(number, end),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Actor::refuse`], and remembered: reported once, not at every run.
+    fn refuse_once(&mut self, known: &Known, order: &Order<'_>, error: &Error) -> Result<()> {
+        match self.claim(known, order, &[], Some(End::because(State::Failed, error.to_string())))? {
+            Some(_) => self.refuse(&About::of(known, order), error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// True if a path is one of a regular file.
+fn is_file(path: &Path) -> Result<()> {
+    let meta = std::fs::metadata(path).map_err(|why| Error::reading(path, why))?;
+    match meta.is_file() {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::NoInput,
+            format!("cannot act on {}", path.display()),
+            "it is no regular file",
+        )),
+    }
+}

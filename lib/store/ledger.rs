@@ -1,0 +1,517 @@
+//! The once-only memory of act: what was claimed before it was done, and how it was settled after.
+//!
+//! `STATE/act/ledger` is a file of JSON lines that only grows. A *claim* is durable before its command starts, its
+//! *settle* line once the command has ended. Line `n` of the claims has the number `n`; a settle line names it.
+//!
+//! | what stands there | state | acted on again? |
+//! |---|---|---|
+//! | nothing, or a claim settled as `free` | | yes: it surely did not happen |
+//! | a claim whose process still lives | `claimed` | no, it is being done |
+//! | a claim whose process is gone | `unknown` | only with *again* |
+//! | settled `emitted`, `done`, `failed`, `unknown` | that | only with *again* |
+//!
+//! A claim's process holds a kernel lock on `STATE/act/live-…` as long as it lives, and the claim names that file:
+//! pids come back, across containers too; a lock ends with its holder. The ledger's own lock is held while a claim
+//! is decided and written, never while a command runs. Several processes, or threads with a `Ledger` each, may use
+//! it at once.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{Dir, Lock, Log, check_private};
+use crate::error::{Error, Kind, Result};
+use crate::record::RecordPath;
+
+const FILE: &str = "ledger";
+const LOCK: &str = "lock";
+
+/// What is done once: a rule, a file's bytes, and the message that they came in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// The rule's name, or `argv:` and the digest of a command from the command line.
+    pub rule: String,
+    /// SHA-256 of the file, hex.
+    pub file: String,
+    /// SHA-256 of the message, hex; null where the rule acts once per file, or where the message is not known.
+    pub message: Option<String>,
+}
+
+/// What is known of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A living process is at it.
+    Claimed,
+    /// Its command was printed (or lost on its way to a reader that has gone).
+    Emitted,
+    /// Its command ended with status 0.
+    Done,
+    /// Its command ended otherwise.
+    Failed,
+    /// Nobody knows whether it happened.
+    Unknown,
+    /// It surely did not happen.
+    Free,
+}
+
+impl State {
+    /// As a word in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Claimed => "claimed",
+            State::Emitted => "emitted",
+            State::Done => "done",
+            State::Failed => "failed",
+            State::Unknown => "unknown",
+            State::Free => "free",
+        }
+    }
+}
+
+/// A claim and what became of it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The number of the claim, from 1.
+    pub number: u64,
+    /// What was claimed.
+    pub key: Key,
+    /// When.
+    pub claimed: Timestamp,
+    /// Where the file lay.
+    pub path: Option<PathBuf>,
+    /// The command.
+    pub argv: Vec<String>,
+    /// What is known of it.
+    pub state: State,
+    /// When it was settled.
+    pub settled: Option<Timestamp>,
+    /// The exit status of the command.
+    pub exit: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// In one sentence.
+    pub why: Option<String>,
+}
+
+/// What is to be claimed.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// What it is.
+    pub key: &'a Key,
+    /// Where the file lies, for history.
+    pub path: &'a Path,
+    /// The command, for history.
+    pub argv: Vec<String>,
+    /// What may be claimed once more.
+    pub again: Again,
+    /// How many claims of this rule there may be in an hour.
+    pub max_per_hour: Option<u32>,
+    /// Settle it at once, in the same line, as this.
+    pub settle: Option<End>,
+}
+
+/// Which earlier claims do not stand in the way of a new one; those of a living process always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    /// None but those that surely did not happen.
+    #[default]
+    No,
+    /// Those that failed, and those whose fate nobody knows.
+    Undone,
+    /// All.
+    All,
+}
+
+impl Again {
+    /// True if a claim in this state does not stand in the way.
+    pub fn allows(self, state: State) -> bool {
+        match state {
+            State::Free => true,
+            State::Claimed => false,
+            State::Failed | State::Unknown => self != Again::No,
+            State::Done | State::Emitted => self == Again::All,
+        }
+    }
+}
+
+/// How a claim ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct End {
+    /// Not [`State::Claimed`].
+    pub state: State,
+    /// The exit status of the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// In one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// True if trying again may help.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub temporary: bool,
+}
+
+impl End {
+    /// An end without more to say.
+    pub fn of(state: State) -> End {
+        End { state, exit: None, signal: None, why: None, temporary: false }
+    }
+
+    /// An end and its reason, in one sentence.
+    pub fn because(state: State, why: impl Into<String>) -> End {
+        End { why: Some(why.into()), ..End::of(state) }
+    }
+}
+
+/// What became of the wish to claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// It is ours, under this number; settle it.
+    Ours(u64),
+    /// It was claimed before: the number of that claim, its state, and when it got there.
+    Before(u64, State, Timestamp),
+    /// The rule has had this many in the last hour.
+    Held(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+enum Line {
+    Claim {
+        v: u8,
+        n: u64,
+        #[serde(with = "moment")]
+        at: Timestamp,
+        #[serde(flatten)]
+        key: Key,
+        #[serde(flatten)]
+        path: RecordPath,
+        argv: Vec<String>,
+        /// Which `live-…` file its process has locked; none where it is settled in the same line.
+        by: Option<String>,
+        settled: Option<End>,
+    },
+    Settle {
+        v: u8,
+        n: u64,
+        #[serde(with = "moment")]
+        at: Timestamp,
+        #[serde(flatten)]
+        end: End,
+    },
+}
+
+/// What the decision about a claim needs of the claims before it.
+#[derive(Debug)]
+struct Row {
+    rule: String,
+    message: Option<String>,
+    at: Timestamp,
+    state: State,
+    by: Option<String>,
+}
+
+/// The ledger, open for claiming.
+#[derive(Debug)]
+pub struct Ledger {
+    dir: Dir,
+    log: Log,
+    rows: Vec<Row>,
+    /// The numbers of the claims for a file's digest, oldest first.
+    by_file: HashMap<String, Vec<u64>>,
+    wait: Duration,
+    living: Option<Living>,
+}
+
+/// Our own life sign: gone when dropped.
+#[derive(Debug)]
+struct Living {
+    name: String,
+    dir: Dir,
+    _lock: Lock,
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        // A file that stays is no trouble: the next claim that names it finds it unlocked.
+        let _ = std::fs::remove_file(self.dir.at(&self.name));
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger in the state directory and makes what is missing; waits up to `wait` for its lock, each time.
+    /// 78 where others can write to either directory.
+    pub fn open(state: &Path, wait: Duration) -> Result<Ledger> {
+        let state = Dir::create(state, 0o700)?;
+        check_private(state.path())?;
+        let dir = state.subdir("act", 0o700)?;
+        check_private(dir.path())?;
+        let lock = take_lock(&dir, wait)?;
+        let (log, lines) = Log::open(&dir, FILE)?;
+        drop(lock);
+        let mut ledger = Ledger { dir, log, rows: Vec::new(), by_file: HashMap::new(), wait, living: None };
+        ledger.take_in(&lines)?;
+        Ok(ledger)
+    }
+
+    /// As [`Ledger::open`], but `None`, and nothing made, where there is no ledger yet.
+    pub fn open_existing(state: &Path, wait: Duration) -> Result<Option<Ledger>> {
+        match state.join("act").join(FILE).exists() {
+            true => Ledger::open(state, wait).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Claims it, if nobody did before; durable on return.
+    pub fn claim(&mut self, claim: Claim<'_>) -> Result<Claimed> {
+        let _lock = self.lock()?;
+        if let Some((number, state, at)) = self.latest(claim.key)
+            && !claim.again.allows(state)
+        {
+            return Ok(Claimed::Before(number, state, at));
+        }
+        let now = Timestamp::now();
+        if let Some(most) = claim.max_per_hour
+            && self.within_an_hour(&claim.key.rule, now) >= most
+        {
+            return Ok(Claimed::Held(most));
+        }
+        let number = self.rows.len() as u64 + 1;
+        let by = match claim.settle {
+            Some(_) => None,
+            None => Some(self.live()?),
+        };
+        let line = Line::Claim {
+            v: 1,
+            n: number,
+            at: now,
+            key: claim.key.clone(),
+            path: claim.path.into(),
+            argv: claim.argv,
+            by,
+            settled: claim.settle,
+        };
+        self.append(line)?;
+        Ok(Claimed::Ours(number))
+    }
+
+    /// Says how a claim ended; durable on return. Settling again replaces what was said before.
+    pub fn settle(&mut self, number: u64, end: End) -> Result<()> {
+        let _lock = self.lock()?;
+        self.append(Line::Settle { v: 1, n: number, at: Timestamp::now(), end })
+    }
+
+    /// The last claim of this key that may have happened, what other processes wrote included: its number, its
+    /// state, and when it was made.
+    ///
+    /// Where the message is not known, the claims of every message count: better to ask than to act twice.
+    pub fn before(&mut self, key: &Key) -> Result<Option<(u64, State, Timestamp)>> {
+        let _lock = self.lock()?;
+        Ok(self.latest(key))
+    }
+
+    /// Every claim, oldest first, and what became of it.
+    pub fn entries(&mut self) -> Result<Vec<Entry>> {
+        let (_, lines) = {
+            let _lock = take_lock(&self.dir, self.wait)?;
+            Log::open(&self.dir, FILE)?
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        for line in &lines {
+            match read(line)? {
+                Line::Claim { n, at, key, path, argv, by, settled, .. } => {
+                    let mut entry = Entry {
+                        number: n,
+                        key,
+                        claimed: at,
+                        path: path.0,
+                        argv,
+                        state: self.state_of(State::Claimed, by.as_deref()),
+                        settled: None,
+                        exit: None,
+                        signal: None,
+                        why: None,
+                    };
+                    settled.into_iter().for_each(|end| entry.end(at, end));
+                    entries.push(entry);
+                }
+                Line::Settle { n, at, end, .. } => {
+                    if let Some(entry) = entries.get_mut(n as usize - 1) {
+                        entry.end(at, end);
+                    }
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Takes the lock and reads on, so that what follows is decided on all that was ever written.
+    fn lock(&mut self) -> Result<Lock> {
+        let lock = take_lock(&self.dir, self.wait)?;
+        let lines = if self.log.is_stale() {
+            let (log, lines) = Log::open(&self.dir, FILE)?;
+            self.log = log;
+            self.rows.clear();
+            self.by_file.clear();
+            lines
+        } else {
+            self.log.read_on()?
+        };
+        self.take_in(&lines)?;
+        Ok(lock)
+    }
+
+    fn append(&mut self, line: Line) -> Result<()> {
+        let text = serde_json::to_string(&line)
+            .map_err(|why| Error::new(Kind::Internal, "cannot write a line of the ledger", why))?;
+        self.log.append(&[text])?;
+        self.enter(line)
+    }
+
+    fn take_in(&mut self, lines: &[String]) -> Result<()> {
+        lines.iter().try_for_each(|line| self.enter(read(line)?))
+    }
+
+    fn enter(&mut self, line: Line) -> Result<()> {
+        let gap = |n: u64| {
+            let doing = format!("cannot use the ledger {}", self.dir.at(FILE).display());
+            Error::new(Kind::Io, doing, format!("claim {n} is missing or out of its place"))
+                .hint("look at it; what is lost from it might be done twice")
+        };
+        match line {
+            Line::Claim { n, at, key, by, settled, .. } => {
+                if n != self.rows.len() as u64 + 1 {
+                    return Err(gap(n));
+                }
+                let state = settled.map_or(State::Claimed, |end| end.state);
+                self.rows.push(Row { rule: key.rule, message: key.message, at, state, by });
+                self.by_file.entry(key.file).or_default().push(n);
+            }
+            Line::Settle { n, end, .. } => {
+                let row = usize::try_from(n).ok().and_then(|n| self.rows.get_mut(n.checked_sub(1)?));
+                match row {
+                    Some(row) => row.state = end.state,
+                    None => return Err(gap(n)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn latest(&self, key: &Key) -> Option<(u64, State, Timestamp)> {
+        let is_it = |row: &Row| {
+            row.state != State::Free
+                && row.rule == key.rule
+                && (key.message.is_none() || row.message == key.message)
+        };
+        let numbers = self.by_file.get(&key.file)?.iter().rev();
+        let mut rows = numbers.filter_map(|n| Some((*n, self.rows.get(*n as usize - 1)?)));
+        let (number, row) = rows.find(|(_, row)| is_it(row))?;
+        Some((number, self.state_of(row.state, row.by.as_deref()), row.at))
+    }
+
+    /// A claim that is not settled is one of a living process, or unknown.
+    fn state_of(&self, state: State, by: Option<&str>) -> State {
+        match state {
+            State::Claimed if !by.is_some_and(|by| self.lives(by)) => State::Unknown,
+            state => state,
+        }
+    }
+
+    fn lives(&self, by: &str) -> bool {
+        if self.living.as_ref().is_some_and(|ours| ours.name == by) {
+            return true;
+        }
+        // A name from the file is opened only if it is one that we may have made.
+        let ours = by
+            .strip_prefix("live-")
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+        if !ours || !self.dir.has(by) {
+            return false;
+        }
+        match Lock::take(&self.dir, by, Duration::ZERO) {
+            Ok(_) => false,
+            Err(error) => error.kind() == Kind::Temporary,
+        }
+    }
+
+    /// The name of our life sign, made when it is first needed; the caller holds the lock.
+    fn live(&mut self) -> Result<String> {
+        if self.living.is_none() {
+            self.sweep()?;
+            let name = format!("live-{}-{}", std::process::id(), Timestamp::now().as_nanosecond());
+            let lock = Lock::take(&self.dir, &name, Duration::ZERO)?;
+            self.living = Some(Living { name, dir: self.dir.clone(), _lock: lock });
+        }
+        Ok(self.living.as_ref().map(|living| living.name.clone()).unwrap_or_default())
+    }
+
+    /// Removes the life signs of the dead.
+    fn sweep(&self) -> Result<()> {
+        for name in self.dir.names()? {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("live-")) else { continue };
+            if !self.lives(name) {
+                let _ = std::fs::remove_file(self.dir.at(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many claims of `rule` lie less than an hour from `now`. Those that a clock gone wrong dated far into the
+    /// future count for nothing, or the rule would be held for ever.
+    fn within_an_hour(&self, rule: &str, now: Timestamp) -> u32 {
+        let hour = SignedDuration::from_hours(1);
+        let recent = self.rows.iter().rev().take_while(|row| now.duration_since(row.at) < hour);
+        let near = recent.filter(|row| row.at.duration_since(now) < hour);
+        near.filter(|row| row.rule == rule && row.state != State::Free).count() as u32
+    }
+}
+
+impl Entry {
+    fn end(&mut self, at: Timestamp, end: End) {
+        self.state = end.state;
+        self.settled = Some(at);
+        (self.exit, self.signal, self.why) = (end.exit, end.signal, end.why);
+    }
+}
+
+/// Waits also while we are asked to end: what has been done must still be settled.
+fn take_lock(dir: &Dir, wait: Duration) -> Result<Lock> {
+    let end = Instant::now() + wait;
+    loop {
+        match Lock::take(dir, LOCK, Duration::ZERO) {
+            Err(error) if error.kind() == Kind::Temporary && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            taken => return taken,
+        }
+    }
+}
+
+fn read(line: &str) -> Result<Line> {
+    // Skipping what we cannot read might do something twice.
+    serde_json::from_str(line)
+        .map_err(|why| Error::new(Kind::Io, "cannot read a line of the ledger", format!("{why}: {line}")))
+}
+
+/// RFC 3339 in UTC.
+mod moment {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(at: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(at)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;
