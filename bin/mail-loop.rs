@@ -119,7 +119,8 @@ struct Init {
 fn main() -> ExitCode {
     // `status` has statuses of its own, which are no errors.
     let health = std::cell::Cell::new(None);
-    let code = cli::program(|arguments: &Arguments| arguments.voice.clone(), |arguments| run(arguments, &health));
+    let code =
+        cli::program(|arguments: &Arguments| arguments.voice.clone(), |arguments| run(arguments, &health));
     match health.get() {
         Some(health) if code == ExitCode::SUCCESS => ExitCode::from(health),
         _ => code,
@@ -163,7 +164,8 @@ fn form(json: bool) -> Form {
 
 fn write_first(wanted: Init, place: &Place) -> Result<()> {
     let file = place.config.clone().or_else(settings::usual_file).ok_or_else(|| {
-        Error::plain(Kind::Config, "cannot tell where the configuration goes: HOME is not set").hint("use -c FILE")
+        Error::plain(Kind::Config, "cannot tell where the configuration goes: HOME is not set")
+            .hint("use -c FILE")
     })?;
     let known = init::Known {
         name: wanted.name,
@@ -175,7 +177,8 @@ fn write_first(wanted: Init, place: &Place) -> Result<()> {
         password_command: wanted.password_command,
         password_file: wanted.password_file,
     };
-    let prompts: &mut dyn io::Write = if io::stdin().is_terminal() { &mut io::stderr() } else { &mut io::sink() };
+    let prompts: &mut dyn io::Write =
+        if io::stdin().is_terminal() { &mut io::stderr() } else { &mut io::sink() };
     init::write(&known, &file, jiff::Timestamp::now(), &mut io::stdin().lock(), prompts)?;
     let mut out = Records::stdout(Form::Lines);
     out.path(&file)?;

@@ -22,7 +22,9 @@ pub fn page(words: &str) -> Vec<u8> {
         pdf.extend(format!("{} 0 obj\n{object}\nendobj\n", number + 1).bytes());
     }
     let (start, size) = (pdf.len(), objects.len() + 1);
-    let tail = format!("xref\n0 {size}\n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n");
+    let tail = format!(
+        "xref\n0 {size}\n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n"
+    );
     pdf.extend(tail.bytes());
     pdf
 }

@@ -54,7 +54,10 @@ impl Desk {
             .collect();
         assert_eq!(paths.len(), MESSAGES);
         let url = self.rig.url("smtp", "SUBMISSION_PORT");
-        let sent = self.login(self.bench.cmd("mail-inject").args(["--smtp", &url, "--tls", "starttls", "--batch"]), "u2");
+        let sent = self.login(
+            self.bench.cmd("mail-inject").args(["--smtp", &url, "--tls", "starttls", "--batch"]),
+            "u2",
+        );
         let sent = sent.args(["--from", "u2@rig.test"]).stdin(paths.concat()).run().ok();
         assert_eq!(sent.lines().len(), MESSAGES, "{}", sent.shown());
         self.rig.await_mail("u1", MESSAGES);
@@ -141,7 +144,8 @@ fn a_fetch_killed_at_twenty_random_moments_loses_and_doubles_nothing() {
         for attempt in 0..4 {
             let running = desk.fetch(&maildir).spawn();
             if attempt < 3 {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let moment = whole.mul_f64((random >> 33) as f64 / f64::from(1u32 << 31) * 0.7);
                 let _ = nothing.recv_timeout(moment.max(Duration::from_millis(1)));
                 running.kill();
@@ -172,11 +176,15 @@ fn bad_input_gets_its_status() {
     let (imaps, smtps) = (rig.url("imaps", "IMAPS_PORT"), rig.url("smtps", "SMTPS_PORT"));
     let submission = rig.url("smtp", "SUBMISSION_PORT");
     let fetch = |password: &str, more: &[&str]| {
-        bench.cmd("mail-fetch").args(["--imap", &imaps, "--user", "u1", "--password-file", password, "-C", "mail"])
-            .args(more).run()
+        bench
+            .cmd("mail-fetch")
+            .args(["--imap", &imaps, "--user", "u1", "--password-file", password, "-C", "mail"])
+            .args(more)
+            .run()
     };
     let inject = |url: &str, to: &str, password: &str, more: &[&str]| {
-        let words = ["--smtp", url, "--from", "u1@rig.test", "--to", to, "-s", "x", "--body", "y", "--user", "u1"];
+        let words =
+            ["--smtp", url, "--from", "u1@rig.test", "--to", to, "-s", "x", "--body", "y", "--user", "u1"];
         bench.cmd("mail-inject").args(words).args(["--password-file", password]).args(more).run()
     };
     fetch("wrong", &["--tls-ca", ca]).fails(77);
@@ -184,9 +192,17 @@ fn bad_input_gets_its_status() {
     fetch("password", &["--tls-ca", ca, "Nowhere"]).fails(69);
     inject(&smtps, "u2@rig.test", "wrong", &["--tls-ca", ca]).fails(77);
     inject(&smtps, "u2@rig.test", "password", &["--tls-ca", rig.get("RIG_WRONG_CA")]).fails(76);
-    inject(&submission, "u2@rig.test", "password", &["--tls", "starttls", "--tls-ca", rig.get("RIG_WRONG_CA")]).fails(76);
+    inject(
+        &submission,
+        "u2@rig.test",
+        "password",
+        &["--tls", "starttls", "--tls-ca", rig.get("RIG_WRONG_CA")],
+    )
+    .fails(76);
     inject(&smtps, "nobody@rig.test", "password", &["--tls-ca", ca]).fails(69).err_has("nobody@rig.test");
-    inject(&smtps, "u2@rig.test", "password", &["--tls-ca", ca, "--attach", "hw2.pdf"]).fails(66).err_has("hw2.pdf");
+    inject(&smtps, "u2@rig.test", "password", &["--tls-ca", ca, "--attach", "hw2.pdf"])
+        .fails(66)
+        .err_has("hw2.pdf");
     inject(&smtps, "u2@rig.test", "password", &["--tls-ca", ca, "--attach", "hw1.pdf"]).ok();
     rig.await_mail("u2", 1);
     assert_eq!(rig.held("u2"), 1, "only the last one was sent");
@@ -204,7 +220,12 @@ impl SmallDisk<'_> {
     fn of<'a>(bench: &'a Bench, size: &str) -> SmallDisk<'a> {
         let path = bench.path("disk");
         std::fs::create_dir(&path).unwrap();
-        bench.cmd("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&path).run().ok();
+        bench
+            .cmd("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&path)
+            .run()
+            .ok();
         SmallDisk { bench, path }
     }
 }

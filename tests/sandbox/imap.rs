@@ -43,7 +43,10 @@ fn a_file_put_into_new_by_others_is_seen() {
     bench.write("server/me@by.example/new/2.outside", "Subject: one\n\nx\n");
     bench.write("server/me@by.example/cur/3.outside:2,FS", "Subject: two\n\nx\n");
     assert_has(&talk.ok("NOOP"), "* 2 EXISTS");
-    assert_has(&talk.ok("FETCH 1:2 (UID FLAGS RFC822.SIZE)"), "* 2 FETCH (FLAGS (\\Flagged \\Seen) UID 2 RFC822.SIZE 17)");
+    assert_has(
+        &talk.ok("FETCH 1:2 (UID FLAGS RFC822.SIZE)"),
+        "* 2 FETCH (FLAGS (\\Flagged \\Seen) UID 2 RFC822.SIZE 17)",
+    );
     talk.say("i IDLE", "+ idling");
     bench.write("server/me@by.example/new/4.outside", "Subject: three\n\nx\n");
     talk.expect("* 3 EXISTS");

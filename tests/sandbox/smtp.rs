@@ -12,7 +12,10 @@ fn stored(bench: &Bench, user: &str) -> Vec<String> {
             let text = String::from_utf8(bytes).unwrap();
             let (head, rest) = text.split_once(" +0").expect("the date of Received");
             assert!(head.starts_with("Return-Path: <"), "{text}");
-            assert!(head.contains("\r\nReceived: from client.example ([127.0.0.1])\r\n\tby localhost"), "{text}");
+            assert!(
+                head.contains("\r\nReceived: from client.example ([127.0.0.1])\r\n\tby localhost"),
+                "{text}"
+            );
             rest.split_once("\r\n").expect("the end of Received").1.to_string()
         })
         .collect()

@@ -14,16 +14,28 @@ pub fn show(settings: &Settings, last: Option<usize>, records: &mut Records<'_>)
     let from = last.map_or(0, |last| entries.len().saturating_sub(last));
     for entry in &entries[from..] {
         match records.is_json() {
-            true => records.json(entry)?,
+            true => records.json(&record(entry))?,
             false => records.text(&line(entry))?,
         }
     }
     records.flush()
 }
 
+/// The entry as a JSON object; what is not known is null.
+fn record(entry: &Entry) -> serde_json::Value {
+    serde_json::json!({
+        "v": 1, "kind": "claim", "number": entry.number, "rule": entry.key.rule, "state": entry.state.word(),
+        "claimed": entry.claimed.to_string(), "settled": entry.settled.map(|at| at.to_string()),
+        "argv": entry.argv, "exit": entry.exit, "signal": entry.signal, "why": entry.why,
+        "path": entry.path.as_ref().map(|path| path.to_string_lossy()),
+        "sha256": entry.key.file, "message_sha256": entry.key.message,
+    })
+}
+
 fn line(entry: &Entry) -> String {
     let why = entry.why.as_ref().map_or(String::new(), |why| format!("; {why}"));
     let words: Vec<&str> = entry.argv.iter().map(String::as_str).collect();
     let command = shlex::try_join(words).unwrap_or_else(|_| entry.argv.join(" "));
-    printable(&format!("{} {:8} {}: {}{}", entry.at, entry.state.word(), entry.key.rule, command, why)).into_owned()
+    printable(&format!("{} {:8} {}: {}{}", entry.claimed, entry.state.word(), entry.key.rule, command, why))
+        .into_owned()
 }

@@ -91,7 +91,8 @@ impl<'a> Life<'a> {
 }
 
 fn trouble_of(stage: &str, status: Status) -> Option<String> {
-    (status != Status::DONE).then(|| format!("{stage} ended with status {}; its lines say why", status.code()))
+    (status != Status::DONE)
+        .then(|| format!("{stage} ended with status {}; its lines say why", status.code()))
 }
 
 fn time() -> String {

@@ -39,7 +39,8 @@ impl Plan {
             return Err(Error::plain(Kind::Config, format!("no loop {stranger:?} in the configuration"))
                 .hint(format!("known loops: {}", known.join(", "))));
         }
-        let wanted = settings.config.loops.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
+        let wanted =
+            settings.config.loops.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
         wanted.map(|(name, each)| Plan::of(settings, name, each)).collect()
     }
 

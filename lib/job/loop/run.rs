@@ -33,10 +33,8 @@ const SCAN_ANYWAY: Duration = Duration::from_secs(30);
 ///
 /// Commands (or `action` records with [`Form::Json`]) go to stdout. The status is that of the accounts that gave up.
 pub fn run(plans: &[Plan], state: &Dir, form: Form) -> Result<Status> {
-    let _held: Vec<Lock> = plans
-        .iter()
-        .map(|plan| heartbeat::hold(state, &plan.name, Duration::ZERO))
-        .collect::<Result<_>>()?;
+    let _held: Vec<Lock> =
+        plans.iter().map(|plan| heartbeat::hold(state, &plan.name, Duration::ZERO)).collect::<Result<_>>()?;
     let mut loops = Vec::new();
     for plan in plans {
         loops.push(Running::start(plan, state)?);
@@ -144,7 +142,8 @@ fn keep_fetching(loops: &[&Running<'_>]) -> Result<()> {
         }
         // A connection that lasted was no failure of the one before it.
         failures = if begun.elapsed() > Duration::from_secs(60) { 1 } else { failures + 1 };
-        let pause = retry::jittered(retry::reconnect_pause(failures), u64::from(begun.elapsed().subsec_nanos()));
+        let pause =
+            retry::jittered(retry::reconnect_pause(failures), u64::from(begun.elapsed().subsec_nanos()));
         report::trouble(format_args!("{error}; trying again in {} s", pause.as_secs()));
         stop::sleep(pause);
     }
@@ -173,6 +172,7 @@ fn connected(options: &fetch::Options, loops: &[&Running<'_>], every: Duration) 
 
 /// A panic in one thread must not end the others.
 fn guarded<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(act))
-        .unwrap_or_else(|_| Err(Error::plain(Kind::Internal, "a fault of ours; please report what stands above")))
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
+        Err(Error::plain(Kind::Internal, "a fault of ours; please report what stands above"))
+    })
 }
