@@ -20,7 +20,8 @@ fn port(url: &str) -> &str {
 /// A message with a real PDF in it.
 fn message() -> String {
     let body = base64_simd::STANDARD.encode_to_string(pdf("from a client"));
-    let lines: Vec<&str> = body.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let lines: Vec<&str> =
+        body.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
     format!(
         "From: a@b.example\r\nTo: me@by.example\r\nSubject: pdf\r\nContent-Type: application/pdf; name=a.pdf\r\n\
          Content-Transfer-Encoding: base64\r\n\r\n{}\r\n",
@@ -42,10 +43,12 @@ fn curl_sends_and_fetches_in_plain_and_under_tls() {
     curl().arg(&server.smtps).args(envelope).args(["-u", "me:secret"]).run().ok();
     curl().args(["--ssl-reqd", "-u", "me:secret"]).args(envelope).arg(&server.smtp).run().ok();
     for (uid, url) in [(1, &server.imap), (2, &server.imaps), (3, &server.imap)] {
-        let ran = curl().args(["-u", "me@by.example:secret"]).arg(format!("{url}/INBOX;UID={uid}")).run().ok();
+        let ran =
+            curl().args(["-u", "me@by.example:secret"]).arg(format!("{url}/INBOX;UID={uid}")).run().ok();
         assert!(ran.out_text().ends_with(&message()), "{}", ran.shown());
     }
-    let found = curl().args(["-u", "me:secret"]).arg(format!("{}/INBOX?SUBJECT%20pdf", server.imaps)).run().ok();
+    let found =
+        curl().args(["-u", "me:secret"]).arg(format!("{}/INBOX?SUBJECT%20pdf", server.imaps)).run().ok();
     assert_eq!(found.lines(), ["* SEARCH 1 2 3"]);
     // 67: login denied; 60: the certificate is not trusted.
     curl().args(["-u", "me:wrong"]).arg(format!("{}/", server.imaps)).run().fails(67);
@@ -67,6 +70,7 @@ def refused(kind, act):
 
 with smtplib.SMTP('127.0.0.1', smtp) as s:
     s.starttls(context=tls)
+    s.ehlo()
     assert s.has_extn('chunking') and not s.has_extn('starttls')
     assert '535' in refused(smtplib.SMTPAuthenticationError, lambda: s.login('me', 'wrong'))
     s.login('me@by.example', 'secret')
@@ -139,7 +143,7 @@ fn swaks_logs_in_both_ways() {
 
 fn mbsync(bench: &Bench, server: &Server) {
     let rc = format!(
-        "IMAPAccount box\nHost localhost\nPort {}\nUser me@by.example\nPass secret\nSSLType IMAPS\nCertificateFile {}\n\
+        "IMAPAccount box\nHost localhost\nPort {}\nUser me@by.example\nPass secret\nSSLType IMAPS\nCertificateFile {}\n\n\
          IMAPStore far\nAccount box\n\nMaildirStore near\nPath {near}/\nInbox {near}/INBOX\nSubFolders Verbatim\n\n\
          Channel all\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSyncState *\n",
         port(&server.imaps),

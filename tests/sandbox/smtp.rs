@@ -12,7 +12,10 @@ fn stored(bench: &Bench, user: &str) -> Vec<String> {
             let text = String::from_utf8(bytes).unwrap();
             let (head, rest) = text.split_once(" +0").expect("the date of Received");
             assert!(head.starts_with("Return-Path: <"), "{text}");
-            assert!(head.contains("\r\nReceived: from client.example ([127.0.0.1])\r\n\tby localhost"), "{text}");
+            assert!(
+                head.contains("\r\nReceived: from client.example ([127.0.0.1])\r\n\tby localhost"),
+                "{text}"
+            );
             rest.split_once("\r\n").expect("the end of Received").1.to_string()
         })
         .collect()
@@ -66,7 +69,7 @@ fn bdat_takes_any_bytes_and_a_failed_one_is_read_over() {
     talk.expect("503 5.5.1");
     talk.say("MAIL FROM:<a@b.example> BODY=8BITMIME SMTPUTF8", "250");
     talk.say("RCPT TO:<me@by.example>", "250");
-    talk.send("BDAT 8\r\na: b\r\n\r\nBDAT 9 LAST\r\n.\r\n.\r\nxy\r\n"[..].to_string());
+    talk.send("BDAT 8\r\na: b\r\n\r\nBDAT 9 LAST\r\n.\r\n.\r\nxy\r\n");
     talk.expect("250 2.0.0 8 bytes");
     talk.expect("250 2.0.0 stored");
     // The last two bytes of what was sent are a line of their own.
