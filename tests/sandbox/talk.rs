@@ -12,6 +12,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 pub struct Talk {
     stream: BufReader<Box<dyn Stream>>,
+    /// The connection below TLS.
+    sock: TcpStream,
     tags: u32,
 }
 
@@ -22,12 +24,22 @@ impl Talk {
     /// Connects to a `smtp://` or `imap://` address; the greeting is still to be read.
     #[track_caller]
     pub fn connect(url: &str) -> Talk {
-        Talk { stream: BufReader::new(Box::new(dial(url))), tags: 0 }
+        let sock = dial(url);
+        let stream = sock.try_clone().expect("a handle");
+        Talk { stream: BufReader::new(Box::new(stream)), sock, tags: 0 }
     }
 
     /// Connects to an `imaps://` or `smtps://` address, trusting what the sandbox's authority signed and nothing else.
     #[track_caller]
     pub fn tls(url: &str, ca: &Path) -> Talk {
+        let mut talk = Talk::connect(&url.replace("localhost", "127.0.0.1"));
+        talk.start_tls(ca);
+        talk
+    }
+
+    /// Goes over to TLS; the handshake is made at the first word.
+    #[track_caller]
+    pub fn start_tls(&mut self, ca: &Path) {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(ca).expect("a certificate")).expect("an authority");
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -37,8 +49,8 @@ impl Talk {
             .with_no_client_auth();
         let name = ServerName::try_from("localhost").unwrap();
         let tls = ClientConnection::new(Arc::new(config), name).unwrap();
-        let stream = StreamOwned::new(tls, dial(&url.replace("localhost", "127.0.0.1")));
-        Talk { stream: BufReader::new(Box::new(stream)), tags: 0 }
+        let stream = StreamOwned::new(tls, self.sock.try_clone().expect("a handle"));
+        self.stream = BufReader::new(Box::new(stream));
     }
 
     /// Connects to IMAP as me@by.example and selects INBOX.
@@ -139,13 +151,6 @@ impl Talk {
     /// True once the server has closed the connection.
     pub fn at_end(&mut self) -> bool {
         self.stream.fill_buf().map_or(true, <[u8]>::is_empty)
-    }
-
-    /// Everything until the server closes.
-    pub fn rest(&mut self) -> String {
-        let mut rest = Vec::new();
-        let _ = self.stream.read_to_end(&mut rest);
-        String::from_utf8_lossy(&rest).into_owned()
     }
 
     pub fn exactly(&mut self, n: usize) -> Vec<u8> {
