@@ -273,8 +273,8 @@ impl Account {
         {
             return Err(Refusal::Cannot("the name holds characters that are not allowed"));
         }
-        if name.split('/').any(str::is_empty) || name.contains("&AC4-") {
-            return Err(Refusal::Cannot("the name has an empty part or an encoded dot"));
+        if name.split('/').any(|part| matches!(part, "" | "." | "..")) || name.contains("&AC4-") {
+            return Err(Refusal::Cannot("a part of the name is empty, only dots, or has an encoded dot"));
         }
         Ok(Path::new(&self.root).join(format!(".{}", name.replace('.', "&AC4-").replace('/', "."))))
     }

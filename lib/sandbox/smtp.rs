@@ -308,11 +308,15 @@ impl Session<'_> {
             (true, false, true) => "ESMTPA",
             (true, true, true) => "ESMTPSA",
         };
-        let only = if mail.recipients.len() == 1 { format!("\r\n\tfor <{first}>") } else { String::new() };
+        let only = if mail.recipients.len() == 1 {
+            format!("\r\n\tfor <{}>", one_line(first))
+        } else {
+            String::new()
+        };
         let head = format!(
             "Return-Path: <{}>\r\nReceived: from {} ([127.0.0.1])\r\n\tby localhost (mail-sandbox) with {protocol}{only};\r\n\t{}\r\n",
-            mail.sender,
-            self.hello.as_deref().unwrap_or("unknown"),
+            one_line(&mail.sender),
+            one_line(self.hello.as_deref().unwrap_or("unknown")),
             jiff::Zoned::now().strftime("%a, %-d %b %Y %H:%M:%S %z"),
         );
         let file = account.inbox().and_then(|inbox| inbox.incoming()).and_then(|mut file| {
@@ -359,9 +363,7 @@ impl Session<'_> {
     }
 
     fn reply(&mut self, text: &str) -> io::Result<()> {
-        // A line of the client's that comes back must stay one line.
-        let line: String = text.chars().filter(|c| !matches!(c, '\r' | '\n' | '\0')).collect();
-        write!(self.wire, "{line}\r\n")
+        write!(self.wire, "{}\r\n", one_line(text))
     }
 }
 
@@ -382,6 +384,11 @@ impl Body {
         self.failed = Some(failed);
         self.file = None;
     }
+}
+
+/// What the client said, fit to stand in a reply or a header.
+fn one_line(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn too_big(max_size: u64) -> String {

@@ -70,6 +70,7 @@ def refused(kind, act):
 
 with smtplib.SMTP('127.0.0.1', smtp) as s:
     s.starttls(context=tls)
+    s.ehlo()
     assert s.has_extn('chunking') and not s.has_extn('starttls')
     assert '535' in refused(smtplib.SMTPAuthenticationError, lambda: s.login('me', 'wrong'))
     s.login('me@by.example', 'secret')
@@ -142,7 +143,7 @@ fn swaks_logs_in_both_ways() {
 
 fn mbsync(bench: &Bench, server: &Server) {
     let rc = format!(
-        "IMAPAccount box\nHost localhost\nPort {}\nUser me@by.example\nPass secret\nSSLType IMAPS\nCertificateFile {}\n\
+        "IMAPAccount box\nHost localhost\nPort {}\nUser me@by.example\nPass secret\nSSLType IMAPS\nCertificateFile {}\n\n\
          IMAPStore far\nAccount box\n\nMaildirStore near\nPath {near}/\nInbox {near}/INBOX\nSubFolders Verbatim\n\n\
          Channel all\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSyncState *\n",
         port(&server.imaps),

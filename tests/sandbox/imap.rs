@@ -35,6 +35,24 @@ fn idle_tells_of_mail_flags_and_expunges_at_once() {
 }
 
 #[test]
+fn idle_under_tls_is_told_and_woken_too() {
+    let bench = Bench::new();
+    let server = bench.sandbox();
+    let mut idler = Talk::tls(&server.imaps, &server.ca);
+    idler.expect("* OK");
+    // Three commands in one packet, the last of them IDLE.
+    idler.send("a LOGIN me secret\r\nb SELECT INBOX\r\ni IDLE\r\n");
+    while idler.line() != "+ idling" {}
+    for k in 1..=3 {
+        deliver(&server.smtp, "Subject: one\r\n\r\nx");
+        idler.expect(&format!("* {k} EXISTS"));
+        idler.expect(&format!("* {k} RECENT"));
+    }
+    idler.say("DONE", "i OK");
+    assert_has(&idler.ok("SEARCH RECENT"), "* SEARCH 1 2 3");
+}
+
+#[test]
 fn a_file_put_into_new_by_others_is_seen() {
     let bench = Bench::new();
     let server = bench.sandbox();
@@ -45,7 +63,11 @@ fn a_file_put_into_new_by_others_is_seen() {
     assert_has(&talk.ok("NOOP"), "* 2 EXISTS");
     assert_has(
         &talk.ok("FETCH 1:2 (UID FLAGS RFC822.SIZE)"),
+<<<<<<< HEAD
         "* 2 FETCH (FLAGS (\\Flagged \\Seen) UID 2 RFC822.SIZE 17)",
+=======
+        "* 2 FETCH (FLAGS (\\Flagged \\Seen) UID 2 RFC822.SIZE 16)",
+>>>>>>> sandbox
     );
     talk.say("i IDLE", "+ idling");
     bench.write("server/me@by.example/new/4.outside", "Subject: three\n\nx\n");
@@ -77,7 +99,7 @@ fn numbers_stay_until_an_expunge_may_be_told() {
     let lines = one.ok("NOOP");
     assert_eq!(&lines[..2], ["* 3 EXPUNGE", "* 2 EXPUNGE"]);
     assert_has(&one.ok("FETCH 2 (UID)"), "* 2 FETCH (UID 4)");
-    assert_has(&one.ok("UID FETCH 7:* (FLAGS)"), "* 2 FETCH (FLAGS () UID 4)");
+    assert_has(&one.ok("UID FETCH 7:* (FLAGS)"), "* 2 FETCH (FLAGS (\\Recent) UID 4)");
 }
 
 #[test]
@@ -130,7 +152,7 @@ fn list_status_and_names_with_dots() {
     talk.refused("CREATE \"../../etc\"", "NO");
     talk.refused("CREATE \"a//b\"", "NO");
     talk.refused("STATUS nowhere (MESSAGES)", "NO");
-    assert!(talk.refused("COPY 1 nowhere", "BAD").contains("no such message") || talk.at_end());
+    assert!(talk.refused("COPY 1 nowhere", "NO").contains("[TRYCREATE]"));
 }
 
 #[test]

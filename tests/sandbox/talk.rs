@@ -2,22 +2,55 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
 pub struct Talk {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
+    /// The connection below TLS.
+    sock: TcpStream,
     tags: u32,
 }
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
 
 impl Talk {
     /// Connects to a `smtp://` or `imap://` address; the greeting is still to be read.
     #[track_caller]
     pub fn connect(url: &str) -> Talk {
-        let address = url.split_once("://").expect("an address of the sandbox").1;
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Talk { stream: BufReader::new(stream), tags: 0 }
+        let sock = dial(url);
+        let stream = sock.try_clone().expect("a handle");
+        Talk { stream: BufReader::new(Box::new(stream)), sock, tags: 0 }
+    }
+
+    /// Connects to an `imaps://` or `smtps://` address, trusting what the sandbox's authority signed and nothing else.
+    #[track_caller]
+    pub fn tls(url: &str, ca: &Path) -> Talk {
+        let mut talk = Talk::connect(&url.replace("localhost", "127.0.0.1"));
+        talk.start_tls(ca);
+        talk
+    }
+
+    /// Goes over to TLS; the handshake is made at the first word.
+    #[track_caller]
+    pub fn start_tls(&mut self, ca: &Path) {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca).expect("a certificate")).expect("an authority");
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = StreamOwned::new(tls, self.sock.try_clone().expect("a handle"));
+        self.stream = BufReader::new(Box::new(stream));
     }
 
     /// Connects to IMAP as me@by.example and selects INBOX.
@@ -49,6 +82,7 @@ impl Talk {
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).expect("the server takes it");
+        self.stream.get_mut().flush().expect("the server takes it");
     }
 
     /// The next line without its end; empty at the end of the connection.
@@ -119,18 +153,20 @@ impl Talk {
         self.stream.fill_buf().map_or(true, <[u8]>::is_empty)
     }
 
-    /// Everything until the server closes.
-    pub fn rest(&mut self) -> String {
-        let mut rest = Vec::new();
-        let _ = self.stream.read_to_end(&mut rest);
-        String::from_utf8_lossy(&rest).into_owned()
-    }
-
     pub fn exactly(&mut self, n: usize) -> Vec<u8> {
         let mut bytes = vec![0; n];
         self.stream.read_exact(&mut bytes).expect("so many bytes");
         bytes
     }
+}
+
+#[track_caller]
+fn dial(url: &str) -> TcpStream {
+    let address = url.split_once("://").expect("an address of the sandbox").1;
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// Hands a message to me@by.example.

@@ -107,7 +107,7 @@ fn understand(text: &[u8], tag: String) -> Wanted {
 
 fn decode(text: &[u8]) -> Option<Command<'static>> {
     match CommandCodec::default().decode_static(text) {
-        Ok((rest, command)) if rest.is_empty() => Some(command),
+        Ok(([], command)) => Some(command),
         _ => None,
     }
 }

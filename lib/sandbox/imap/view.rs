@@ -45,7 +45,7 @@ impl View {
             behind: false,
             own: HashMap::new(),
         };
-        view.mailbox.refresh()?;
+        view.mailbox.rescan()?;
         view.update(true, &mut io::sink())?;
         Ok(view)
     }

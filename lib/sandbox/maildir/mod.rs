@@ -251,12 +251,13 @@ impl Mailbox {
         let mut changed = false;
         for &uid in uids {
             let version = state.version + 1;
-            let State { messages, list, .. } = &mut *state;
+            let State { messages, list, stamp, .. } = &mut *state;
             let Ok(at) = messages.binary_search_by_key(&uid, |m| m.uid) else { continue };
             let Some(message) = messages.get_mut(at) else { continue };
             let (flags, keywords) = change(message.flags, &message.keywords);
-            if flags != message.flags {
-                self.rename(message, flags)?;
+            if flags != message.flags && !self.rename(message, flags)? {
+                *stamp = None;
+                continue;
             }
             if keywords != message.keywords {
                 message.keywords = keywords;
@@ -272,6 +273,7 @@ impl Mailbox {
         }
         if changed {
             state.version += 1;
+            let fresh = fresh && state.stamp.is_some();
             self.restamp(&mut state, fresh);
             drop(state);
             self.ring();
@@ -313,19 +315,29 @@ impl Mailbox {
             return Ok(Vec::new());
         }
         let fresh = scan::is_fresh(&self.dir, &state.stamp);
-        let mut claimed = Vec::new();
+        let (mut claimed, mut missed) = (Vec::new(), false);
         for message in state.messages.iter_mut().filter(|m| m.info.is_none()) {
             let flags = message.flags;
-            self.rename(message, flags)?;
-            claimed.push(message.uid);
+            match self.rename(message, flags)? {
+                true => claimed.push(message.uid),
+                false => missed = true,
+            }
         }
         self.restamp(&mut state, fresh);
+        if missed {
+            state.stamp = None;
+        }
         Ok(claimed)
     }
 
     /// Looks for what other programs changed; cheap if the directories' dates are as they were.
     pub fn refresh(&self) -> io::Result<()> {
         self.scan(false)
+    }
+
+    /// The same whatever the dates say: they cannot tell two changes within one tick of the clock.
+    pub fn rescan(&self) -> io::Result<()> {
+        self.scan(true)
     }
 
     fn scan(&self, always: bool) -> io::Result<()> {
@@ -385,13 +397,17 @@ impl Mailbox {
         Ok(message)
     }
 
-    /// Gives the file its new name; it is in `cur/` then.
-    fn rename(&self, message: &mut Message, flags: Flags) -> io::Result<()> {
+    /// Gives the file its new name; it is in `cur/` then. False if another program moved it since the last scan: the
+    /// caller forgets the dates, and the next scan finds it.
+    fn rename(&self, message: &mut Message, flags: Flags) -> io::Result<bool> {
         let from = self.path(message);
         let info = flags.to_info();
-        fs::rename(from, self.dir.join("cur").join(format!("{}:{info}", message.base)))?;
+        match fs::rename(from, self.dir.join("cur").join(format!("{}:{info}", message.base))) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(false),
+            done => done?,
+        }
         message.info = Some(info);
-        Ok(())
+        Ok(true)
     }
 
     fn path(&self, message: &Message) -> PathBuf {

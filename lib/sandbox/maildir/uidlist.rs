@@ -148,7 +148,7 @@ mod tests {
         assert!(read(dir.path()).unwrap().is_none());
         let none: [(u32, &str, &[String]); 0] = [];
         let mut list = UidList::write(dir.path(), 77, 5, none.into_iter()).unwrap();
-        let keywords = vec!["$Done".to_string()];
+        let keywords = ["$Done".to_string()];
         list.append([(5, "a b%c", &keywords[..]), (6, "x", &[])].into_iter()).unwrap();
         list.append([(5, "a b%c", &[][..])].into_iter()).unwrap();
         list.file.write_all(b"9 torn").unwrap();
