@@ -62,7 +62,7 @@ fn names(bench: &Bench) -> Vec<String> {
 /// Puts messages into the Maildir `rel`.
 fn maildir(bench: &Bench, rel: &str, messages: &[String]) {
     for sub in ["cur", "new", "tmp"] {
-        std::fs::create_dir_all(bench.path(rel).join(sub)).unwrap();
+        std::fs::create_dir_all(bench.path(rel).join(sub)).expect("a Maildir in the bench");
     }
     for (number, message) in messages.iter().enumerate() {
         bench.write(
@@ -376,7 +376,7 @@ fn killed_at_every_step_it_ends_as_if_undisturbed() {
 
 /// The journal without what differs between two benches.
 fn records(bench: &Bench) -> Vec<String> {
-    let text = String::from_utf8(bench.read("out/.mailloop/journal")).unwrap();
+    let text = String::from_utf8(bench.read("out/.mailloop/journal")).expect("JSON is UTF-8");
     let root = bench.path("").display().to_string();
     text.lines().map(|line| line.replace(&root, "")).collect()
 }
@@ -467,7 +467,7 @@ fn is_that(bench: &Bench, got: &serde_json::Value, want: &serde_json::Value) -> 
     if want["eol_lenient"] != true {
         return false;
     }
-    let bytes = bench.read(got["path"].as_str().unwrap());
+    let bytes = bench.read(got["path"].as_str().expect("a path in UTF-8"));
     let mut plain = Vec::with_capacity(bytes.len());
     for (at, byte) in bytes.iter().enumerate() {
         if *byte != b'\r' || bytes.get(at + 1) != Some(&b'\n') {

@@ -88,7 +88,10 @@ pub fn run(
     for item in items {
         let done = match item {
             Ok(item) => work.item(item),
-            Err(error) => Ok(work.fail(&error)),
+            Err(error) => {
+                work.fail(&error);
+                Ok(())
+            }
         };
         if let Err(error) = done {
             // The group in hand comes before what failed.

@@ -111,13 +111,17 @@ fn base64(body: &[u8], sink: &mut Sink<impl Write>) -> io::Result<Vec<String>> {
         Base64 { pending: Vec::with_capacity(2 * CHUNK), out: vec![0; 2 * CHUNK], ..Base64::default() };
     let mut rest = body;
     let mut some = false;
+    let mut was_blank = false;
     while let Some((line, _)) = next_line(&mut rest) {
         let line = line.trim_ascii();
-        if some && (line.is_empty() || reader.is_closed()) && reader.is_footer(line, rest) {
+        // Only the first of many blank lines looks ahead, or a flood of them would cost quadratic time.
+        let ends = if line.is_empty() { !was_blank } else { reader.is_closed() };
+        if some && ends && reader.is_footer(line, rest) {
             reader.footer = true;
             break;
         }
-        some |= !line.is_empty();
+        was_blank = line.is_empty();
+        some |= !was_blank;
         reader.pending.extend_from_slice(line);
         if reader.pending.len() >= CHUNK {
             reader.drain(sink)?;
@@ -447,6 +451,7 @@ mod tests {
         assert_eq!(b64("aGk==="), clean("hi").clone());
         assert!(b64("aGVsb").1.contains("dropped"));
         assert_eq!(b64("aGVs\r\n\r\nbG8gd29ybGQ=").0, "hello world");
+        assert_eq!(b64(&format!("aGVs{}bG8=", "\n".repeat(1 << 22))).0, "hello");
     }
 
     #[test]
