@@ -3,3 +3,4 @@
 pub mod cursor;
 pub mod heartbeat;
 pub mod maildir;
+pub mod spool;
