@@ -1,6 +1,9 @@
 //! The story of one program each: options in, outcomes and records out. A job never sees argv.
 
 pub mod fetch;
+pub mod inject;
 pub mod r#loop;
 pub mod message;
+pub mod queue;
 pub mod settings;
+pub mod submit;

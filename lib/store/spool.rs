@@ -63,7 +63,13 @@ impl Spool {
     }
 
     /// Accepts a message: durable on return, all of it or nothing. Gives its id.
-    pub fn accept(&self, id: &str, envelope: &Envelope, to: &[Address], message: &mut dyn Read) -> Result<()> {
+    pub fn accept(
+        &self,
+        id: &str,
+        envelope: &Envelope,
+        to: &[Address],
+        message: &mut dyn Read,
+    ) -> Result<()> {
         check_id(id)?;
         let dir = self.tmp.subdir(id, 0o700)?;
         let accepted = Lock::take(&dir, "lock", Duration::ZERO).and_then(|_lock| {
@@ -98,7 +104,8 @@ impl Spool {
         for (number, to) in to.iter().enumerate() {
             text(&format!("{}.due", number + 1), Recipient::new(number + 1, to.clone()).write())?;
         }
-        durable::sync_many(&files.iter().collect::<Vec<_>>()).map_err(|why| Error::writing(dir.path(), why))?;
+        durable::sync_many(&files.iter().collect::<Vec<_>>())
+            .map_err(|why| Error::writing(dir.path(), why))?;
         dir.sync()
     }
 
@@ -277,7 +284,9 @@ fn remove_all(dir: &Dir, parent: &Dir, id: &str) -> Result<()> {
     }
     match parent.remove_dir(id) {
         // Somebody looked for its lock and made it anew; the next `clean` gets it.
-        Err(why) if matches!(why.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => Ok(()),
+        Err(why) if matches!(why.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
+            Ok(())
+        }
         done => done.map_err(failed),
     }
 }

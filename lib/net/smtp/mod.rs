@@ -60,8 +60,12 @@ impl Smtp {
     pub fn open(peer: &Peer, secret: Option<&Secret>) -> Result<Smtp> {
         if peer.user.is_some() && peer.tls == Tls::None && !peer.server.is_loopback() {
             let what = format!("cannot log in at {} without TLS", peer.server);
-            return Err(Error::new(Kind::Config, what, "the password would go over the network in the clear")
-                .hint("use smtps://, or --tls starttls"));
+            return Err(Error::new(
+                Kind::Config,
+                what,
+                "the password would go over the network in the clear",
+            )
+            .hint("use smtps://, or --tls starttls"));
         }
         let wire = net::dial(peer)?;
         let (replies, abilities) = Default::default();
@@ -232,7 +236,8 @@ mod tests {
 
     #[test]
     fn what_a_server_can_do() {
-        let lines = ["x greets", "pipelining", "SIZE 1000", "AUTH=LOGIN", "AUTH PLAIN LOGIN", "8BITMIME", "X-Y 1"];
+        let lines =
+            ["x greets", "pipelining", "SIZE 1000", "AUTH=LOGIN", "AUTH PLAIN LOGIN", "8BITMIME", "X-Y 1"];
         let can = abilities(&Reply { code: 250, lines: lines.map(String::from).to_vec() });
         assert!(can.pipelining && can.eight_bit && !can.utf8 && !can.starttls);
         assert_eq!((can.size, can.auth.len()), (Some(1000), 3));

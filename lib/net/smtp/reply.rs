@@ -41,7 +41,8 @@ impl fmt::Display for Reply {
     /// On one line; an enhanced code that every line repeats is shown once.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
-        let enhanced = self.lines.first().and_then(|line| line.split(' ').next()).filter(|word| is_enhanced(word));
+        let enhanced =
+            self.lines.first().and_then(|line| line.split(' ').next()).filter(|word| is_enhanced(word));
         for (number, line) in self.lines.iter().enumerate() {
             let rest = match enhanced {
                 Some(code) if number > 0 => line.strip_prefix(code).unwrap_or(line).trim_start(),
@@ -150,14 +151,25 @@ mod tests {
     fn replies_on_one_line() {
         assert_eq!(read(b"250 ok\r\n").unwrap(), "250 ok");
         assert_eq!(read(b"250\n").unwrap(), "250");
-        assert_eq!(read(b"550-5.1.1 no such\r\n550-5.1.1  user\r\n550 5.1.1 here\r\n").unwrap(), "550 5.1.1 no such user here");
+        assert_eq!(
+            read(b"550-5.1.1 no such\r\n550-5.1.1  user\r\n550 5.1.1 here\r\n").unwrap(),
+            "550 5.1.1 no such user here"
+        );
         assert_eq!(read(b"250-a\r\n250 \xff\r\n").unwrap(), "250 a \u{fffd}");
     }
 
     #[test]
     fn garbage_is_told_from_silence() {
         use io::ErrorKind::{InvalidData, UnexpectedEof};
-        for text in [&b"hello\r\n"[..], b"250-a\r\n251 b\r\n", b"25\r\n", b"2500 x\r\n", b"-50 x\r\n", b"999 x\r\n", b"\r\n"] {
+        for text in [
+            &b"hello\r\n"[..],
+            b"250-a\r\n251 b\r\n",
+            b"25\r\n",
+            b"2500 x\r\n",
+            b"-50 x\r\n",
+            b"999 x\r\n",
+            b"\r\n",
+        ] {
             assert_eq!(read(text), Err(InvalidData), "{text:?}");
         }
         assert_eq!(read(&b"2".repeat(100_000)), Err(InvalidData));

@@ -183,7 +183,9 @@ impl Entry {
         for at in places {
             let Some(recipient) = self.recipients.get_mut(*at) else { continue };
             let (old, new) = (recipient.file(recipient.state), recipient.file(state));
-            self.dir.rename_new(&old, &self.dir, &new).map_err(|why| Error::writing(self.dir.at(&new), why))?;
+            self.dir
+                .rename_new(&old, &self.dir, &new)
+                .map_err(|why| Error::writing(self.dir.at(&new), why))?;
             recipient.state = state;
             recipient.files = vec![state];
         }

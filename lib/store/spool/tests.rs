@@ -63,7 +63,9 @@ fn the_table_of_states() {
         let taken = spool.take(Place::Mail, "1", Duration::ZERO).unwrap().unwrap();
         assert_eq!(taken.entry.recipients[0].state, state, "{files:?}");
         let left = dir.names().unwrap();
-        let left = left.iter().filter(|name| name.to_str().unwrap().starts_with("1.") && !name.to_str().unwrap().ends_with(".new"));
+        let left = left.iter().filter(|name| {
+            name.to_str().unwrap().starts_with("1.") && !name.to_str().unwrap().ends_with(".new")
+        });
         assert_eq!(left.collect::<Vec<_>>(), [&*format!("1.{}", state.word())], "{files:?}");
     }
 }

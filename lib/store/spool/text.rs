@@ -140,8 +140,7 @@ pub(super) fn pairs(path: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>> 
     }
     lines
         .map(|line| {
-            let (key, value) =
-                line.split_once(':').ok_or_else(|| damaged(path, "a line has no colon"))?;
+            let (key, value) = line.split_once(':').ok_or_else(|| damaged(path, "a line has no colon"))?;
             Ok((key.to_string(), value.trim().to_string()))
         })
         .collect()
