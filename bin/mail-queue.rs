@@ -1,1 +1,113 @@
-fn main() {}
+//! mail-queue: send what is in the queue, look at it, decide. See `lib/job/queue.rs`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use mailloop::cli::{self, Output, Place, Voice};
+use mailloop::error::{Result, Status};
+use mailloop::job::queue::{self, Options};
+use mailloop::report::Records;
+
+/// Send what mail-inject --queue accepted, look at it, decide what becomes of it
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    act: Act,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(clap::Args)]
+struct Shared {
+    /// Configuration [default: $MAILLOOP_CONFIG, else ~/.config/mailloop/config.toml]
+    #[arg(short, long, value_name = "FILE", global = true)]
+    config: Option<std::path::PathBuf>,
+    /// Where the queue lies [default: ~/.local/state/mailloop]
+    #[arg(long, value_name = "DIR", global = true)]
+    state: Option<std::path::PathBuf>,
+    /// Wait so long for a message that another process has in hand [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = cli::duration, global = true)]
+    timeout: Option<Duration>,
+    /// Records are JSON, one object a line
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+#[derive(Subcommand)]
+enum Act {
+    /// Send what is due; print the Message-ID of each message that somebody took
+    Run,
+    /// One line for each message: id, state, recipients, the last reply
+    List {
+        /// Those that were refused or given up, instead of those that wait
+        #[arg(long)]
+        failed: bool,
+    },
+    /// All that is known of one message, and where it lies
+    Show {
+        /// As list shows it
+        id: String,
+    },
+    /// Take messages out of the queue for good
+    Drop {
+        /// As list shows them
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Keep messages back until they are released
+    Hold {
+        /// As list shows them
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Let messages go at the next run: held, waiting or failed ones
+    Release {
+        /// Also to recipients who may have got it already
+        #[arg(long)]
+        resend_unknown: bool,
+        /// As list shows them
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mail-inject -a school --queue --to me@by.example -s later --body text
+  mail-queue list                        what waits, and why
+  mail-queue run                         send what is due; from cron: */5 * * * * mail-queue -q run
+  mail-queue list --json | jq .recipients[].reply
+  mail-queue release --resend-unknown ID send it again although it may have arrived
+  mail-queue list --failed               refused or given up after five days; kept until dropped or released
+
+The states: due (at the next run), later (not before the time shown), held, unknown (the line or the process died
+after the message was sent and before the answer; never sent again unasked). Temporary refusals and network trouble
+are tried again after 1, 2, 4, … minutes, at most 4 hours, for five days. Several runs at once are safe: a message
+in the hands of one is passed over by the others.
+
+Status of run: 0 nothing is left to send, 75 something waits for a later run, 69 somebody was refused,
+76 somebody's fate is unknown; 77 login refused, 78 wrong configuration (the messages stay).";
+
+fn main() -> ExitCode {
+    cli::program(|arguments: &Arguments| arguments.shared.voice.clone(), run)
+}
+
+fn run(arguments: Arguments) -> Result<Status> {
+    let shared = arguments.shared;
+    let place = Place { config: shared.config, state: shared.state };
+    let options = Options { place, limit: shared.timeout.unwrap_or(cli::TIMEOUT) };
+    let form = Output { json: shared.json, null: false }.form();
+    let mut records = Records::stdout(form);
+    match arguments.act {
+        Act::Run => queue::run(&options, &mut records),
+        Act::List { failed } => queue::list(&options, failed, &mut records),
+        Act::Show { id } => queue::show(&options, &id, &mut records),
+        Act::Drop { ids } => queue::drop(&options, &ids),
+        Act::Hold { ids } => queue::hold(&options, &ids),
+        Act::Release { resend_unknown, ids } => queue::release(&options, &ids, resend_unknown),
+    }
+}

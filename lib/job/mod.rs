@@ -3,6 +3,9 @@
 pub mod act;
 pub mod dissect;
 pub mod fetch;
+pub mod inject;
 pub mod r#loop;
 pub mod message;
+pub mod queue;
 pub mod settings;
+pub mod submit;

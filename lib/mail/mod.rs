@@ -1,10 +1,14 @@
 //! Words of mail: bytes in, values out; no disk, network or clock.
 
+pub mod address;
 mod boundary;
+pub mod compose;
 pub mod decode;
 pub mod header;
+pub mod lines;
 pub mod mailbox;
 pub mod name;
+pub mod outgoing;
 pub mod param;
 pub mod part;
 pub mod pdf;

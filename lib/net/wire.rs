@@ -58,7 +58,7 @@ fn set_up(socket: TcpStream, peer: &Peer) -> Result<Wire> {
     let failed = |why| Error::network(format!("cannot use the connection to {}", peer.server), why);
     socket.set_nodelay(true).map_err(failed)?;
     socket.set_write_timeout(Some(peer.timeout)).map_err(failed)?;
-    let line = Line { socket, limit: peer.timeout };
+    let line = Line { socket, limit: peer.timeout, hold: false };
     let mut wire = Wire { line, tls: None, peer: peer.clone() };
     if peer.tls == Tls::Implicit {
         wire.start_tls()?;
@@ -123,6 +123,11 @@ impl Wire {
     pub fn set_limit(&mut self, limit: Option<Duration>) {
         self.line.limit = limit.unwrap_or(self.peer.timeout);
     }
+
+    /// While held, reads go on although we are asked to end: for an answer without which nobody knows what happened.
+    pub fn hold(&mut self, yes: bool) {
+        self.line.hold = yes;
+    }
 }
 
 impl Read for Wire {
@@ -158,11 +163,16 @@ impl Write for Wire {
 struct Line {
     socket: TcpStream,
     limit: Duration,
+    hold: bool,
 }
 
 impl Read for Line {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match stop::wait(&[self.socket.as_fd()], self.limit)? {
+        let woken = match self.hold {
+            true => stop::wait_through(self.socket.as_fd(), self.limit)?,
+            false => stop::wait(&[self.socket.as_fd()], self.limit)?,
+        };
+        match woken {
             Woken::Ready => self.socket.read(buffer),
             Woken::Late => Err(io::ErrorKind::TimedOut.into()),
             Woken::Stopped => Err(io::Error::other("asked to end")),

@@ -5,3 +5,4 @@ pub mod heartbeat;
 pub mod journal;
 pub mod ledger;
 pub mod maildir;
+pub mod spool;

@@ -1,0 +1,369 @@
+//! mail-inject: compose a message or take finished ones, and hand them to SMTP or to the queue.
+//!
+//! Nothing is sent unless everything that belongs to the message could be read. Each recipient has an outcome of its
+//! own; what is printed was handed over, or lies durably in the queue.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use jiff::{Timestamp, Zoned};
+
+use crate::cli::Place;
+use crate::error::{Error, Kind, Result, Status};
+use crate::job::settings::Settings;
+use crate::job::submit::{self, Courier, Failed, Parcel};
+use crate::mail::address::{self, Address, Mailbox};
+use crate::mail::compose::Draft;
+use crate::mail::outgoing::Stamp;
+use crate::record::{self, Outcome, Queued, Sent, Waiting};
+use crate::report::{self, Form, Records};
+use crate::stop;
+use crate::store::spool::{Envelope, Spool, Way};
+
+mod parcel;
+pub use parcel::Outbound;
+
+/// What is sent, and which way.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where configuration and state lie.
+    pub place: Place,
+    /// The way out; with neither account nor server, the account that the configuration means.
+    pub way: Way,
+    /// The author, and the envelope's sender; the account's address where it is left out.
+    pub from: Option<String>,
+    /// Who gets it, address lists; for finished messages in place of what their header says.
+    pub to: Vec<String>,
+    /// What is sent.
+    pub what: What,
+    /// Into the queue instead of out.
+    pub queue: bool,
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A message that is composed here.
+    Compose(Text),
+    /// A finished message from the input; recipients from its header.
+    Finished,
+    /// Finished messages, whose paths (or with JSON: message records) come from the input.
+    Batch(Form),
+}
+
+impl Default for What {
+    fn default() -> Self {
+        What::Compose(Text::default())
+    }
+}
+
+/// What a composed message holds.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    /// Address lists shown in Cc.
+    pub cc: Vec<String>,
+    /// Address lists shown nowhere.
+    pub bcc: Vec<String>,
+    /// The subject.
+    pub subject: Option<String>,
+    /// The text.
+    pub body: Option<String>,
+    /// A file with the text; `-` is the input.
+    pub body_file: Option<PathBuf>,
+    /// Files to attach.
+    pub attach: Vec<PathBuf>,
+    /// Further header fields, `Name: value`.
+    pub headers: Vec<String>,
+}
+
+/// The longest text of a body; what is longer is an attachment.
+const LONGEST_BODY: u64 = 64 << 20;
+
+/// Does it all: a record for each message that was handed over (plain: its Message-ID), a line on stderr for each
+/// recipient who did not get it. `input` is what stdin is for the program.
+pub fn run(options: &Options, input: &mut dyn Read, records: &mut Records<'_>) -> Result<Status> {
+    let mut job = Job::new(options, true)?;
+    let mut status = Status::DONE;
+    let done = match &options.what {
+        What::Compose(text) => job.compose(text, input).and_then(|out| job.give(&out, records, &mut status)),
+        What::Finished => job.finished(input).and_then(|out| job.give(&out, records, &mut status)),
+        What::Batch(form) => job.batch(*form, input, records, &mut status),
+    };
+    if let Exit::Courier(courier) = job.exit {
+        courier.close();
+    }
+    records.flush()?;
+    done.map(|()| status)
+}
+
+/// Writes the exact bytes that would be sent, all of them or none, and sends nothing.
+pub fn show(options: &Options, input: &mut dyn Read, out: &mut dyn Write) -> Result<Status> {
+    let job = Job::new(options, false)?;
+    let message = match &options.what {
+        What::Compose(text) => job.compose(text, input)?,
+        What::Finished => job.finished(input)?,
+        What::Batch(_) => return Err(Error::plain(Kind::Usage, "a batch cannot be shown, only one message")),
+    };
+    let shown = |why| Error::writing("standard output", why);
+    let mut whole = tempfile::tempfile()
+        .map_err(|why| Error::creating(std::env::temp_dir(), why).context("a temporary file"))?;
+    // Reading first, so that a file which cannot be read to its end leaves no half message on stdout.
+    io::copy(&mut message.open(), &mut whole).map_err(|why| Error::reading("the message", why))?;
+    whole.rewind().map_err(shown)?;
+    io::copy(&mut whole, out).map_err(shown)?;
+    out.flush().map_err(shown)?;
+    Ok(Status::DONE)
+}
+
+enum Exit {
+    Courier(Courier),
+    Queue(Spool),
+    Nowhere,
+}
+
+struct Job<'a> {
+    options: &'a Options,
+    way: Way,
+    exit: Exit,
+    /// From --from, as it shall be shown.
+    author: Option<Mailbox>,
+    /// The account's address.
+    usual: Option<Address>,
+    /// Of --to.
+    to: Vec<Mailbox>,
+}
+
+impl<'a> Job<'a> {
+    fn new(options: &'a Options, goes_out: bool) -> Result<Job<'a>> {
+        let settings = Settings::load(&options.place)?;
+        let author = options.from.as_deref().map(address::parse_one).transpose()?;
+        let to = lists(&options.to)?;
+        let mut way = options.way.clone();
+        if way.smtp.is_none() && way.account.is_none() {
+            way.account = submit::usual_account(&settings, author.as_ref().map(|author| &author.address));
+        }
+        let account = way.account.as_deref().and_then(|name| settings.config.account.get(name));
+        let usual = account.and_then(|account| account.address.as_deref()).map(Address::parse).transpose();
+        let usual = usual.map_err(|error| error.context("the account's address").with_kind(Kind::Config))?;
+        let exit = match (goes_out, options.queue) {
+            (false, _) => Exit::Nowhere,
+            (true, queue) => {
+                // Also for the queue: a way that leads nowhere is told now.
+                let peer = submit::peer(&settings, &way)?;
+                match queue {
+                    true => Exit::Queue(Spool::open(&settings.state()?)?),
+                    false => Exit::Courier(Courier::new(peer)),
+                }
+            }
+        };
+        let way = if options.queue { lasting(way)? } else { way };
+        Ok(Job { options, way, exit, author, usual, to })
+    }
+
+    fn compose(&self, text: &Text, input: &mut dyn Read) -> Result<Outbound> {
+        let usual = || self.usual.clone().map(|address| Mailbox { name: None, address });
+        let from = self.author.clone().or_else(usual).ok_or_else(|| {
+            Error::plain(Kind::Usage, "it is not said who the mail is from").hint("use --from ADDRESS")
+        })?;
+        let (cc, bcc) = (lists(&text.cc)?, lists(&text.bcc)?);
+        let everybody = self.to.iter().chain(&cc).chain(&bcc);
+        let to: Vec<Address> = everybody.map(|mailbox| mailbox.address.clone()).collect();
+        if to.is_empty() {
+            return Err(Error::plain(Kind::Usage, "nobody would get this").hint("use --to ADDRESS"));
+        }
+        let draft = Draft {
+            from,
+            to: self.to.clone(),
+            cc,
+            subject: text.subject.clone(),
+            body: body(text, input)?,
+            headers: text.headers.iter().map(|line| field(line)).collect::<Result<_>>()?,
+            attachments: Vec::new(),
+        };
+        Outbound::compose(draft, &text.attach, to, &stamp())
+    }
+
+    fn finished(&self, input: &mut dyn Read) -> Result<Outbound> {
+        let (from, to) = self.envelope();
+        let message = Outbound::stream(input, from, &to, self.usual.as_ref(), &stamp());
+        message.map_err(|error| error.context("standard input"))
+    }
+
+    fn envelope(&self) -> (Option<&Address>, Vec<Address>) {
+        let from = self.author.as_ref().map(|author| &author.address);
+        (from, self.to.iter().map(|mailbox| mailbox.address.clone()).collect())
+    }
+
+    fn batch(
+        &mut self,
+        form: Form,
+        input: &mut dyn Read,
+        records: &mut Records<'_>,
+        status: &mut Status,
+    ) -> Result<()> {
+        let mut input = BufReader::new(input);
+        while !stop::requested() && !records.gone() {
+            let end = if form == Form::Nul { 0 } else { b'\n' };
+            let mut line = Vec::new();
+            input.read_until(end, &mut line).map_err(|why| Error::reading("standard input", why))?;
+            if line.is_empty() {
+                break;
+            }
+            if line.last() == Some(&end) {
+                line.pop();
+            }
+            if line.is_empty() {
+                continue;
+            }
+            let (from, to) = self.envelope();
+            let message = path_of(line, form)
+                .and_then(|path| Outbound::file(&path, from, &to, self.usual.as_ref(), &stamp()));
+            match message {
+                Ok(message) => self.give(&message, records, status)?,
+                Err(error) => {
+                    report::trouble(&error);
+                    status.add(error.kind());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands one message over. An error ends the run; what concerns this message alone is said and remembered.
+    fn give(&mut self, out: &Outbound, records: &mut Records<'_>, status: &mut Status) -> Result<()> {
+        if out.measure.longest_line > 998 {
+            report::detail(format_args!(
+                "{} has a line of {} bytes",
+                out.message_id, out.measure.longest_line
+            ));
+        }
+        match &mut self.exit {
+            Exit::Nowhere => {}
+            Exit::Queue(spool) => keep(spool, &self.way, out, records)?,
+            Exit::Courier(courier) => {
+                let open = || Ok(out.open());
+                let parcel = Parcel { from: Some(&out.from), to: &out.to, measure: out.measure, open: &open };
+                match courier.send(&parcel, &mut |_| Ok(())) {
+                    Ok(answers) => tell(&submit::sent(&out.message_id, &out.to, &answers), records, status)?,
+                    Err(Failed::Message(error)) if matches!(self.options.what, What::Batch(_)) => {
+                        report::trouble(&error);
+                        status.add(error.kind());
+                    }
+                    Err(failed) => return Err(failed.error()),
+                }
+            }
+        }
+        records.flush()
+    }
+}
+
+fn tell(sent: &Sent, records: &mut Records<'_>, status: &mut Status) -> Result<()> {
+    submit::complain(sent, "--queue would try again by itself");
+    if let Some(kind) = verdict(sent) {
+        status.add(kind);
+    }
+    if records.is_json() {
+        return records.json(sent);
+    }
+    let got = sent.recipients.iter().any(|fate| fate.outcome == Outcome::Done);
+    match &sent.message_id {
+        Some(id) if got => records.text(&report::printable(id)),
+        _ => Ok(()),
+    }
+}
+
+/// What the outcomes of one message mean for the status. Where somebody got it, it is never "try again": that would
+/// give them a second one.
+fn verdict(sent: &Sent) -> Option<Kind> {
+    let any = |outcome| sent.recipients.iter().any(|fate| fate.outcome == outcome);
+    match (any(Outcome::Unknown), any(Outcome::Later), any(Outcome::Never), any(Outcome::Done)) {
+        (true, _, _, _) => Some(Kind::Unknown),
+        (_, true, _, false) => Some(Kind::Temporary),
+        (_, false, false, _) => None,
+        _ => Some(Kind::Refused),
+    }
+}
+
+fn keep(spool: &Spool, way: &Way, out: &Outbound, records: &mut Records<'_>) -> Result<()> {
+    let now = Timestamp::now();
+    let id = format!("{:014x}-{:08x}", now.as_microsecond(), random() as u32);
+    let envelope = Envelope {
+        from: Some(out.from.clone()),
+        message_id: out.message_id.clone(),
+        accepted: now,
+        size: out.measure.size,
+        eight_bit: out.measure.eight_bit,
+        way: way.clone(),
+    };
+    spool.accept(&id, &envelope, &out.to, &mut out.open())?;
+    if !records.is_json() {
+        return records.text(&report::printable(&out.message_id));
+    }
+    let due = |to: &Address| Waiting { to: to.to_string(), state: "due".into(), ..Waiting::default() };
+    records.json(&Queued { id, recipients: out.to.iter().map(due).collect(), ..Queued::fresh() })
+}
+
+/// With absolute paths: the queue is run from elsewhere.
+fn lasting(mut way: Way) -> Result<Way> {
+    for path in [&mut way.login.password_file, &mut way.login.tls_ca].into_iter().flatten() {
+        *path = std::path::absolute(&path).map_err(|why| Error::reading(&path, why))?;
+    }
+    Ok(way)
+}
+
+fn lists(texts: &[String]) -> Result<Vec<Mailbox>> {
+    let lists: Vec<Vec<Mailbox>> =
+        texts.iter().map(|text| address::parse_list(text)).collect::<Result<_>>()?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+fn field(line: &str) -> Result<(String, String)> {
+    let (name, value) = line.split_once(':').ok_or_else(|| {
+        Error::plain(Kind::Usage, format!("{line:?} is no header field")).hint("write 'Name: value'")
+    })?;
+    Ok((name.to_string(), value.trim_matches([' ', '\t']).to_string()))
+}
+
+fn body(text: &Text, input: &mut dyn Read) -> Result<Option<String>> {
+    let Some(path) = &text.body_file else { return Ok(text.body.clone()) };
+    let mut bytes = Vec::new();
+    let read = match path.as_os_str() == "-" {
+        true => input.take(LONGEST_BODY + 1).read_to_end(&mut bytes),
+        false => {
+            std::fs::File::open(path).and_then(|file| file.take(LONGEST_BODY + 1).read_to_end(&mut bytes))
+        }
+    };
+    read.map_err(|why| Error::reading(path, why))?;
+    let wrong = |why: &str| {
+        Error::new(Kind::Data, format!("cannot use {} as text", path.display()), why).hint("use --attach")
+    };
+    if bytes.len() as u64 > LONGEST_BODY {
+        return Err(wrong("it is too long"));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| wrong("it is no UTF-8"))
+}
+
+fn path_of(line: Vec<u8>, form: Form) -> Result<PathBuf> {
+    if form != Form::Json {
+        return Ok(std::ffi::OsString::from_vec(line).into());
+    }
+    let record = record::Message::read(&String::from_utf8_lossy(&line))?;
+    let path = record.path.get().map(Path::to_path_buf);
+    path.ok_or_else(|| Error::plain(Kind::Data, "a message record holds no path"))
+}
+
+/// Now, and letters that no other message has.
+fn stamp() -> Stamp {
+    Stamp { date: Zoned::now(), unique: format!("{:016x}{:08x}", random(), random() as u32) }
+}
+
+/// Different at each call and in each process: std keys each `RandomState` from the system's source.
+fn random() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.write_i128(Timestamp::now().as_nanosecond());
+    hasher.finish()
+}

@@ -1,0 +1,249 @@
+//! The header of a finished message made fit to be sent: Bcc taken out, Date and Message-ID added where missing,
+//! and the envelope read from it. Everything else stays as it was, byte for byte but for line ends.
+//!
+//! Pure: when it is and what makes a Message-ID unique comes in as a [`Stamp`].
+
+use crate::error::{Error, Kind, Result};
+use crate::mail::address::{self, Address};
+
+/// The longest header we take: more is no mail but something else.
+pub const LONGEST_HEADER: usize = 1 << 20;
+
+/// What two messages never share.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// When it was written, in the writer's time zone.
+    pub date: jiff::Zoned,
+    /// Letters and digits that no other message has.
+    pub unique: String,
+}
+
+impl Stamp {
+    /// As it stands in Date (RFC 5322 section 3.3).
+    pub fn date_field(&self) -> String {
+        jiff::fmt::rfc2822::to_string(&self.date).unwrap_or_else(|_| {
+            // Only years outside of 0..=9999 cannot be written.
+            "Thu, 1 Jan 1970 00:00:00 +0000".to_string()
+        })
+    }
+
+    /// A Message-ID (RFC 5322 section 3.6.4) that names the sender's domain, never this machine.
+    pub fn message_id(&self, from: &Address) -> String {
+        let domain = from.domain();
+        let domain = if domain.is_ascii() && !domain.starts_with('[') { domain } else { "mailloop.invalid" };
+        let time = self.date.with_time_zone(jiff::tz::TimeZone::UTC).strftime("%Y%m%d%H%M%S").to_string();
+        format!("<{time}.{}@{domain}>", self.unique)
+    }
+}
+
+/// A header ready to be sent and what it says of the envelope.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The header with CRLF line ends and the empty line after it.
+    pub header: Vec<u8>,
+    /// The first address in From, else in Sender.
+    pub from: Option<Address>,
+    /// The addresses in To, Cc and Bcc, each once.
+    pub to: Vec<Address>,
+    /// With its angle brackets.
+    pub message_id: String,
+}
+
+/// Where the header of `bytes` ends: header length, and where the body begins. `None` if it goes on.
+///
+/// A line that is no field and no continuation ends the header too and belongs to the body, as for sendmail.
+pub fn header_end(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut at = 0;
+    loop {
+        let end = at + memchr::memchr(b'\n', bytes.get(at..)?)?;
+        let line = bytes[at..end].strip_suffix(b"\r").unwrap_or(&bytes[at..end]);
+        if line.is_empty() {
+            return Some((at, end + 1));
+        }
+        let is_continuation = at > 0 && matches!(line[0], b' ' | b'\t');
+        if !is_continuation && field_name(line).is_none() && !is_mbox_line(at, line) {
+            return Some((at, at));
+        }
+        at = end + 1;
+    }
+}
+
+/// Makes the header of a finished message fit. 65 where it has no fields or an address in it is wrong.
+///
+/// `sender` fills From where it is missing and gives the Message-ID its domain.
+pub fn prepare(header: &[u8], stamp: &Stamp, sender: Option<&Address>) -> Result<Outgoing> {
+    let fields = fields(header);
+    if fields.is_empty() {
+        return Err(Error::plain(Kind::Data, "the message does not begin with a header")
+            .hint("it must begin with lines such as `To: me@by.example`"));
+    }
+    let mut out = Outgoing { header: Vec::new(), from: None, to: Vec::new(), message_id: String::new() };
+    let (mut has_date, mut author, mut from_sender) = (false, None, None);
+    for field in &fields {
+        match field.name.as_str() {
+            "bcc" => out.add_recipients(field)?,
+            "to" | "cc" => out.add_recipients(field)?,
+            "from" => author = author.or(field.addresses()?.into_iter().next()),
+            "sender" => from_sender = from_sender.or(field.addresses()?.into_iter().next()),
+            "date" => has_date = true,
+            "message-id" if out.message_id.is_empty() => out.message_id = field.text().trim().to_string(),
+            _ => {}
+        }
+        if field.name != "bcc" {
+            field.write(&mut out.header);
+        }
+    }
+    let author_missing = author.is_none();
+    out.from = author.or(from_sender);
+    let sender = sender.or(out.from.as_ref()).cloned();
+    let sender = sender.ok_or_else(|| {
+        Error::plain(Kind::Data, "the message has no From").hint("add one, or use --from or an account")
+    })?;
+    if author_missing {
+        out.add("From", sender.as_str());
+    }
+    if !has_date {
+        out.add("Date", &stamp.date_field());
+    }
+    if out.message_id.is_empty() {
+        out.message_id = stamp.message_id(out.from.as_ref().unwrap_or(&sender));
+        let id = out.message_id.clone();
+        out.add("Message-ID", &id);
+    }
+    out.header.extend_from_slice(b"\r\n");
+    Ok(out)
+}
+
+impl Outgoing {
+    fn add(&mut self, name: &str, value: &str) {
+        self.header.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+
+    fn add_recipients(&mut self, field: &Field<'_>) -> Result<()> {
+        for address in field.addresses()? {
+            if !self.to.iter().any(|known| known.is_same(&address)) {
+                self.to.push(address);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Field<'a> {
+    /// In lower case.
+    name: String,
+    /// Its lines without their ends.
+    lines: Vec<&'a [u8]>,
+}
+
+impl Field<'_> {
+    /// Unfolded, what is no UTF-8 replaced.
+    fn text(&self) -> String {
+        let whole = self.lines.concat();
+        let value = memchr::memchr(b':', &whole).map_or(&whole[..], |colon| &whole[colon + 1..]);
+        String::from_utf8_lossy(value).into_owned()
+    }
+
+    fn addresses(&self) -> Result<Vec<Address>> {
+        let list = address::parse_list(&self.text()).map_err(|error| {
+            error.context(format_args!("the field {} of the message", self.name)).with_kind(Kind::Data)
+        })?;
+        Ok(list.into_iter().map(|mailbox| mailbox.address).collect())
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for line in &self.lines {
+            // A CR inside of a line would end it for some readers.
+            out.extend(line.iter().map(|b| if *b == b'\r' { b' ' } else { *b }));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn fields(header: &[u8]) -> Vec<Field<'_>> {
+    let mut fields: Vec<Field<'_>> = Vec::new();
+    for (at, line) in header.split(|b| *b == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() || is_mbox_line(at, line) {
+            continue;
+        }
+        match (field_name(line), fields.last_mut()) {
+            (Some(name), _) if !matches!(line[0], b' ' | b'\t') => {
+                fields.push(Field { name, lines: vec![line] });
+            }
+            (_, Some(last)) => last.lines.push(line),
+            _ => {}
+        }
+    }
+    fields
+}
+
+/// The name before the colon in lower case; `None` if the line is no field (RFC 5322 section 2.2).
+fn field_name(line: &[u8]) -> Option<String> {
+    let colon = memchr::memchr(b':', line)?;
+    // QUIRK: blanks before the colon are obsolete (RFC 5322 section 4.5) but readers take them.
+    let name = line[..colon].trim_ascii_end();
+    let fits = !name.is_empty() && name.iter().all(|b| (33..=126).contains(b));
+    fits.then(|| String::from_utf8_lossy(name).to_ascii_lowercase())
+}
+
+// QUIRK: `git format-patch` and mbox files put a `From ` line in front; it is no part of the message.
+fn is_mbox_line(at: usize, line: &[u8]) -> bool {
+    at == 0 && (line.starts_with(b"From ") || line.starts_with(b">From "))
+}
+
+#[cfg(test)]
+pub(crate) fn test_stamp() -> Stamp {
+    let date = "2026-11-21T10:20:30+01:00[Europe/Berlin]".parse().unwrap();
+    Stamp { date, unique: "c0ffee".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(text: &str) -> Result<Outgoing> {
+        let bytes = text.as_bytes();
+        let (end, _) = header_end(bytes).unwrap_or((bytes.len(), bytes.len()));
+        prepare(&bytes[..end], &test_stamp(), None)
+    }
+
+    #[test]
+    fn bcc_goes_and_what_is_missing_comes() {
+        let out =
+            whole("From: A <a@x.example>\nTo: b@x,\n\tc@x\nBCC : d@x,\n e@x\nCc: B@X, b@X\n\nhi").unwrap();
+        let text = String::from_utf8(out.header).unwrap();
+        assert_eq!(
+            text,
+            "From: A <a@x.example>\r\nTo: b@x,\r\n\tc@x\r\nCc: B@X, b@X\r\nDate: Sat, 21 Nov 2026 10:20:30 +0100\r\n\
+             Message-ID: <20261121092030.c0ffee@x.example>\r\n\r\n"
+        );
+        let to: Vec<&str> = out.to.iter().map(Address::as_str).collect();
+        assert_eq!(to, ["b@x", "c@x", "d@x", "e@x", "B@X"]);
+        assert_eq!(out.from.unwrap().as_str(), "a@x.example");
+    }
+
+    #[test]
+    fn what_is_there_stays() {
+        let text = "From b@y Thu\r\nMessage-Id: <1@y>\r\nDate: x\r\nFrom: a@x\r\nSubject: \u{fc}\rz\r\n\r\n";
+        let out = whole(text).unwrap();
+        assert_eq!(out.message_id, "<1@y>");
+        let wanted = "Message-Id: <1@y>\r\nDate: x\r\nFrom: a@x\r\nSubject: \u{fc} z\r\n\r\n";
+        assert_eq!(String::from_utf8(out.header).unwrap(), wanted);
+    }
+
+    #[test]
+    fn where_the_header_ends() {
+        assert_eq!(header_end(b"A: b\r\n c\r\n\r\nbody"), Some((10, 12)));
+        assert_eq!(header_end(b"A: b\nbody here\n\n"), Some((5, 5)));
+        assert_eq!(header_end(b"A: b\n c"), None);
+        assert_eq!(header_end(b"\n"), Some((0, 1)));
+    }
+
+    #[test]
+    fn damaged_ones_are_refused() {
+        for text in ["", "\n\nhello", "hello world\n\n", "To: b@x\n\n", "From: a@x\nTo: b@x, nobody\n\n"] {
+            assert_eq!(whole(text).map(|_| ()).map_err(|error| error.status()), Err(65), "{text:?}");
+        }
+    }
+}
