@@ -270,7 +270,7 @@ fn tell(sent: &Sent, records: &mut Records<'_>, status: &mut Status) -> Result<(
     }
     let got = sent.recipients.iter().any(|fate| fate.outcome == Outcome::Done);
     match &sent.message_id {
-        Some(id) if got => records.text(&report::printable(id)),
+        Some(id) if got => records.text(report::printable(id).as_bytes()),
         _ => Ok(()),
     }
 }
@@ -300,7 +300,7 @@ fn keep(spool: &Spool, way: &Way, out: &Outbound, records: &mut Records<'_>) -> 
     };
     spool.accept(&id, &envelope, &out.to, &mut out.open())?;
     if !records.is_json() {
-        return records.text(&report::printable(&out.message_id));
+        return records.text(report::printable(&out.message_id).as_bytes());
     }
     let due = |to: &Address| Waiting { to: to.to_string(), state: "due".into(), ..Waiting::default() };
     records.json(&Queued { id, recipients: out.to.iter().map(due).collect(), ..Queued::fresh() })

@@ -3,7 +3,7 @@
 //! `plan` puts a `[loop]` of the configuration together, `stages` runs it once, `run` keeps running, `life` and `status`
 //! say how it goes, `history` what was done, `init` writes a first configuration, `demo` shows all of it.
 
-//mod demo;
+mod demo;
 mod history;
 pub mod init;
 mod life;
@@ -18,7 +18,7 @@ use crate::report::{Form, Records};
 use crate::stop;
 use crate::store::heartbeat;
 
-//pub use demo::{Options as DemoOptions, run as demo};
+pub use demo::{Options as DemoOptions, run as demo};
 pub use history::show as history;
 pub use plan::Plan;
 pub use status::{Health, show as status};

@@ -255,7 +255,7 @@ impl Run<'_, '_> {
             return self.records.json(&sent);
         }
         match answers.iter().any(|answer| answer.outcome == Outcome::Done) {
-            true => self.records.text(&report::printable(&envelope.message_id)),
+            true => self.records.text(report::printable(&envelope.message_id).as_bytes()),
             false => Ok(()),
         }
     }

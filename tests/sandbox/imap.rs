@@ -63,11 +63,7 @@ fn a_file_put_into_new_by_others_is_seen() {
     assert_has(&talk.ok("NOOP"), "* 2 EXISTS");
     assert_has(
         &talk.ok("FETCH 1:2 (UID FLAGS RFC822.SIZE)"),
-<<<<<<< HEAD
-        "* 2 FETCH (FLAGS (\\Flagged \\Seen) UID 2 RFC822.SIZE 17)",
-=======
         "* 2 FETCH (FLAGS (\\Flagged \\Seen) UID 2 RFC822.SIZE 16)",
->>>>>>> sandbox
     );
     talk.say("i IDLE", "+ idling");
     bench.write("server/me@by.example/new/4.outside", "Subject: three\n\nx\n");

@@ -72,6 +72,7 @@ impl Demo {
             smtps: 0,
             imap: 0,
             imaps: 0,
+            max_size: 16 << 20,
         })?;
         let text = format!(
             r#"
@@ -136,7 +137,8 @@ act = "print"
         let (id, took, news) = std::thread::scope(|scope| {
             let sending = scope.spawn(|| self.send(round, &file));
             let news = fetcher.wait(PATIENCE);
-            let sent = sending.join().unwrap_or_else(|_| Err(Error::plain(Kind::Internal, "sending panicked")));
+            let sent =
+                sending.join().unwrap_or_else(|_| Err(Error::plain(Kind::Internal, "sending panicked")));
             sent.and_then(|(id, took, at)| Ok((id, took, news.map(|news| (news, at.elapsed()))?)))
         })?;
         step(out, "mail-inject", &format!("sent {name} ({} bytes) to {ADDRESS} as {id}", sent.len()), took)?;
@@ -160,7 +162,12 @@ act = "print"
         if std::fs::read(path).map_err(|why| Error::reading(path, why))? != sent {
             return Err(Error::plain(Kind::Data, format!("{} is not what was sent", path.display())));
         }
-        step(out, "mail-dissect", &format!("{}: identical to what was sent", path.display()), begun.elapsed())?;
+        step(
+            out,
+            "mail-dissect",
+            &format!("{}: identical to what was sent", path.display()),
+            begun.elapsed(),
+        )?;
 
         let begun = Instant::now();
         let mut printed = Vec::new();
@@ -225,6 +232,8 @@ fn collect(stage: impl FnOnce(&mut Records<'_>) -> Result<()>) -> Result<Vec<Str
 fn one<T>(what: &str, lines: Vec<String>, read: fn(&str) -> Result<T>) -> Result<T> {
     match lines.as_slice() {
         [line] => read(line),
-        lines => Err(Error::plain(Kind::Internal, format!("{} {what} records came, one was sent", lines.len()))),
+        lines => {
+            Err(Error::plain(Kind::Internal, format!("{} {what} records came, one was sent", lines.len())))
+        }
     }
 }
