@@ -72,21 +72,36 @@ impl Desk {
         self.login(self.bench.cmd("mail-fetch").args(["--imap", &url, "-C", maildir]), "u1")
     }
 
-    /// The digests of the messages in a Maildir, each as often as it lies there.
-    fn digests(&self, maildir: &Path) -> Vec<String> {
-        let mut digests = Vec::new();
-        for sub in ["new", "cur"] {
-            for entry in std::fs::read_dir(maildir.join(sub)).unwrap() {
-                digests.push(sha256(&std::fs::read(entry.unwrap().path()).unwrap()));
-            }
-        }
-        digests.sort();
-        digests
+    /// The digests of the messages in one of our Maildirs, each as often as it lies there.
+    fn digests(&self, maildir: &str) -> Vec<String> {
+        sums(&self.bench.path(maildir), |bytes| bytes)
     }
 
+    /// The same of what the server serves. Dovecot keeps messages with LF and serves them with CRLF.
     fn on_server(&self) -> Vec<String> {
-        self.digests(&PathBuf::from(self.rig.get("RIG_MAIL")).join("u1/Maildir"))
+        sums(&PathBuf::from(self.rig.get("RIG_MAIL")).join("u1/Maildir"), |bytes| {
+            assert!(!bytes.windows(2).any(|pair| pair == b"\r\n"));
+            let mut served = Vec::with_capacity(bytes.len() + bytes.len() / 40);
+            for byte in bytes {
+                if byte == b'\n' {
+                    served.push(b'\r');
+                }
+                served.push(byte);
+            }
+            served
+        })
     }
+}
+
+fn sums(maildir: &Path, as_served: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<String> {
+    let mut digests = Vec::new();
+    for sub in ["new", "cur"] {
+        for entry in std::fs::read_dir(maildir.join(sub)).unwrap() {
+            digests.push(sha256(&as_served(std::fs::read(entry.unwrap().path()).unwrap())));
+        }
+    }
+    digests.sort();
+    digests
 }
 
 #[test]
@@ -96,7 +111,7 @@ fn two_hundred_messages_come_back_byte_by_byte() {
     desk.inject_all();
     let told = desk.fetch("mail").run().ok();
     assert_eq!(told.lines().len(), MESSAGES);
-    assert_eq!(desk.digests(&desk.bench.path("mail")), desk.on_server());
+    assert_eq!(desk.digests("mail"), desk.on_server());
     assert!(desk.fetch("mail").run().ok().lines().is_empty());
 
     // Through a pipe, as a user would, and once more by what is pending: nothing is left.
@@ -157,7 +172,7 @@ fn a_fetch_killed_at_twenty_random_moments_loses_and_doubles_nothing() {
                 assert!(seen.insert(line.clone()), "{line} was told twice");
             }
         }
-        assert_eq!(desk.digests(&desk.bench.path(&maildir)), server, "after {kills} kills");
+        assert_eq!(desk.digests(&maildir), server, "after {kills} kills");
         assert!(desk.bench.files(&format!("{maildir}/tmp")).is_empty());
         assert!(desk.fetch(&maildir).run().ok().lines().is_empty());
         told.insert(maildir, seen.len());
@@ -245,7 +260,7 @@ fn a_full_disk_is_74_and_leaves_nothing_half_written() {
     let whole: BTreeSet<String> = desk.on_server().into_iter().collect();
     let disk = SmallDisk::of(&desk.bench, "6m");
     desk.fetch("disk/mail").run().fails(74).err_has("No space left");
-    for digest in desk.digests(&disk.path.join("mail")) {
+    for digest in desk.digests("disk/mail") {
         assert!(whole.contains(&digest), "a message that the server does not have");
     }
     std::fs::remove_dir_all(disk.path.join("mail")).unwrap();
