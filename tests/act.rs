@@ -539,16 +539,43 @@ fn arguments() -> impl Strategy<Value = Vec<Vec<u8>>> {
 /// Prints its arguments, each with a NUL behind it.
 const ARGUMENTS: &str = "#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done\n";
 
-#[test]
-fn sh_reads_back_exactly_the_command() {
-    let bench = bench();
-    script(&bench, "show", ARGUMENTS);
-    let mut shells: Vec<Vec<&str>> = vec![vec!["sh"]];
-    for shell in [vec!["dash"], vec!["bash"], vec!["bash", "--posix"], vec!["busybox", "sh"]] {
+/// Those that are there.
+fn shells(bench: &Bench) -> Vec<Vec<&'static str>> {
+    let mut shells = vec![vec!["sh"]];
+    for shell in
+        [vec!["dash"], vec!["bash"], vec!["bash", "--posix"], vec!["busybox", "sh"], vec!["ksh"], vec!["zsh"]]
+    {
         if bench.sh(&format!("command -v {}", shell[0])).run().status == Some(0) {
             shells.push(shell);
         }
     }
+    shells
+}
+
+#[test]
+fn a_programs_name_is_never_a_keyword() {
+    let bench = bench();
+    let names = [
+        "if", "then", "fi", "for", "in", "do", "done", "case", "esac", "while", "until", "function",
+        "select", "time", "coproc", "{", "}", "!", "]]", "((", "a=b", "#x", "~", "*", "-x", "end", "repeat",
+    ];
+    for name in names {
+        script(&bench, &format!("bin/{name}"), ARGUMENTS);
+        let printed = act(&bench, &["in/a.pdf", "--", name, "x"]).run().ok().out;
+        for shell in shells(&bench) {
+            let path =
+                format!("{}:{}", bench.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+            let ran = bench.cmd(shell[0]).args(&shell[1..]).env("PATH", path).stdin(&printed).run().ok();
+            assert_eq!(ran.out_text(), "x\0./in/a.pdf\0", "{}: {name}", shell.join(" "));
+        }
+    }
+}
+
+#[test]
+fn sh_reads_back_exactly_the_command() {
+    let bench = bench();
+    script(&bench, "show", ARGUMENTS);
+    let shells = shells(&bench);
     let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let checked = runner.run(&arguments(), |words| {

@@ -76,6 +76,13 @@ impl Actor<'_, '_> {
         self.records.flush()
     }
 
+    /// No rule matches: that is no news.
+    pub(super) fn pass(&self, known: &Known, choice: &Choice<'_>) {
+        for (rule, why) in &choice.passed {
+            report::detail(format_args!("{}: not by rule {}: {why}", known.path.display(), rule.name));
+        }
+    }
+
     /// It was claimed before: what is unknown is trouble each time, the rest is no news.
     pub(super) fn was_before(&mut self, about: &About<'_>, state: State, at: Timestamp) -> Result<()> {
         let doing = format!("{} ({})", about.path.display(), about.rule());
