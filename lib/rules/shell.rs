@@ -28,6 +28,7 @@ const RESERVED: &[&str] = &[
     "repeat",
     "foreach",
     "end",
+    "]]",
     "nocorrect",
     "noglob",
 ];
