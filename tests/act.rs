@@ -144,10 +144,24 @@ fn the_first_matching_rule_decides_on_bytes() {
     let ran = act(&bench, &rules).stdin(&ours).run().ok();
     assert_eq!(ran.json()[0]["argv"], json!(["./counter", "print", "prof@by.example", "./in/a.pdf"]));
     assert_eq!(ran.json()[0]["why"], "its type is application/pdf and it is from prof@by.example");
+    let ran = act(&bench, &rules).arg("--explain").stdin(&ours).run().ok();
+    assert_eq!((&ran.json()[0]["state"], &ran.json()[0]["rule"]), (&json!("skipped"), &json!("print")));
     // The record says boss@by.example, the message does not.
-    for head in
-        ["From: x@evil.example", "From: a@by.example\nFrom: b@by.example", "From: a@by.example, b@c", "To: x"]
-    {
+    for head in [
+        "From: x@evil.example",
+        "From: boss@by.example <x@evil.example>",
+        "From: \"boss@by.example\" <x@evil.example>",
+        "From: =?utf-8?q?boss=40by.example?= <x@evil.example>",
+        "From: x@evil.example (boss@by.example)",
+        "From: <x@evil.example> boss@by.example",
+        "From: boss@by.example@evil.example",
+        "From: x@evil.example\n (boss@by.example)",
+        "From: boss@by.example\nSender: y\nFROM : x@evil.example",
+        "From: boss@by.examp\u{142}e",
+        "From: a@by.example\nFrom: b@by.example",
+        "From: a@by.example, b@c",
+        "To: x",
+    ] {
         let other = record(&bench, head).to_string();
         assert!(act(&bench, &rules).stdin(&other).run().ok().lines().is_empty(), "{head}");
     }

@@ -233,15 +233,11 @@ impl<'a, 'r> Actor<'a, 'r> {
         let message = subject.record.message.as_ref();
         if let Some(why) = message.and_then(|message| start::too_old(message, &self.options.starts)) {
             report::detail(format_args!("{}: {why}", subject.path.display()));
+            let about = About::file(&subject.record, None);
             if self.options.explain {
-                self.sentence(&format!("{}: no action: {why}", subject.path.display()))?;
+                self.sentences(&about, &[], &[format!("no action: {why}")])?;
             } else if !self.pending {
-                self.record(
-                    &About::file(&subject.record, None),
-                    &[],
-                    "skipped",
-                    &End::because(State::Free, why),
-                )?;
+                self.record(&about, &[], "skipped", &End::because(State::Free, why))?;
             }
             return Ok(None);
         }
