@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long)]
     again: bool,
     /// Only say which rule matches each file, and why the others do not
-    #[arg(long, conflicts_with_all = ["json", "again"])]
+    #[arg(long, conflicts_with = "again")]
     explain: bool,
     /// Print what --run or --once would act on now; claim and run nothing
     #[arg(short = 'n', long)]

@@ -144,10 +144,24 @@ fn the_first_matching_rule_decides_on_bytes() {
     let ran = act(&bench, &rules).stdin(&ours).run().ok();
     assert_eq!(ran.json()[0]["argv"], json!(["./counter", "print", "prof@by.example", "./in/a.pdf"]));
     assert_eq!(ran.json()[0]["why"], "its type is application/pdf and it is from prof@by.example");
+    let ran = act(&bench, &rules).arg("--explain").stdin(&ours).run().ok();
+    assert_eq!((&ran.json()[0]["state"], &ran.json()[0]["rule"]), (&json!("skipped"), &json!("print")));
     // The record says boss@by.example, the message does not.
-    for head in
-        ["From: x@evil.example", "From: a@by.example\nFrom: b@by.example", "From: a@by.example, b@c", "To: x"]
-    {
+    for head in [
+        "From: x@evil.example",
+        "From: boss@by.example <x@evil.example>",
+        "From: \"boss@by.example\" <x@evil.example>",
+        "From: =?utf-8?q?boss=40by.example?= <x@evil.example>",
+        "From: x@evil.example (boss@by.example)",
+        "From: <x@evil.example> boss@by.example",
+        "From: boss@by.example@evil.example",
+        "From: x@evil.example\n (boss@by.example)",
+        "From: boss@by.example\nSender: y\nFROM : x@evil.example",
+        "From: boss@by.examp\u{142}e",
+        "From: a@by.example\nFrom: b@by.example",
+        "From: a@by.example, b@c",
+        "To: x",
+    ] {
         let other = record(&bench, head).to_string();
         assert!(act(&bench, &rules).stdin(&other).run().ok().lines().is_empty(), "{head}");
     }
@@ -539,16 +553,43 @@ fn arguments() -> impl Strategy<Value = Vec<Vec<u8>>> {
 /// Prints its arguments, each with a NUL behind it.
 const ARGUMENTS: &str = "#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done\n";
 
-#[test]
-fn sh_reads_back_exactly_the_command() {
-    let bench = bench();
-    script(&bench, "show", ARGUMENTS);
-    let mut shells: Vec<Vec<&str>> = vec![vec!["sh"]];
-    for shell in [vec!["dash"], vec!["bash"], vec!["bash", "--posix"], vec!["busybox", "sh"]] {
+/// Those that are there.
+fn shells(bench: &Bench) -> Vec<Vec<&'static str>> {
+    let mut shells = vec![vec!["sh"]];
+    for shell in
+        [vec!["dash"], vec!["bash"], vec!["bash", "--posix"], vec!["busybox", "sh"], vec!["ksh"], vec!["zsh"]]
+    {
         if bench.sh(&format!("command -v {}", shell[0])).run().status == Some(0) {
             shells.push(shell);
         }
     }
+    shells
+}
+
+#[test]
+fn a_programs_name_is_never_a_keyword() {
+    let bench = bench();
+    let names = [
+        "if", "then", "fi", "for", "in", "do", "done", "case", "esac", "while", "until", "function",
+        "select", "time", "coproc", "{", "}", "!", "]]", "((", "a=b", "#x", "~", "*", "-x", "end", "repeat",
+    ];
+    for name in names {
+        script(&bench, &format!("bin/{name}"), ARGUMENTS);
+        let printed = act(&bench, &["in/a.pdf", "--", name, "x"]).run().ok().out;
+        for shell in shells(&bench) {
+            let path =
+                format!("{}:{}", bench.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+            let ran = bench.cmd(shell[0]).args(&shell[1..]).env("PATH", path).stdin(&printed).run().ok();
+            assert_eq!(ran.out_text(), "x\0./in/a.pdf\0", "{}: {name}", shell.join(" "));
+        }
+    }
+}
+
+#[test]
+fn sh_reads_back_exactly_the_command() {
+    let bench = bench();
+    script(&bench, "show", ARGUMENTS);
+    let shells = shells(&bench);
     let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let checked = runner.run(&arguments(), |words| {

@@ -19,10 +19,11 @@ mod command;
 mod facts;
 mod items;
 mod orders;
+mod start;
 mod tell;
-pub use facts::Start;
 pub use items::{Item, from_paths, from_reader, stdin};
 pub use orders::Orders;
+pub use start::Start;
 
 use facts::{Journals, Known, Subject};
 use orders::Order;
@@ -209,17 +210,14 @@ impl<'a, 'r> Actor<'a, 'r> {
         if self.options.explain {
             return self.explain(&known, &choice);
         }
-        for (rule, why) in &choice.passed {
-            report::detail(format_args!("{}: not by rule {}: {why}", known.path.display(), rule.name));
-        }
-        let Some(order) = choice.order else {
-            report::detail(format_args!("{}: no rule matches", known.path.display()));
+        let Some(order) = &choice.order else {
+            self.pass(&known, &choice);
             return Ok(());
         };
         match self.options.mode {
-            Mode::Run if !self.options.dry_run => self.run_once(&known, &order),
-            Mode::Once if !self.options.dry_run => self.print_once(&known, &order),
-            _ => self.print(&known, &order),
+            Mode::Run if !self.options.dry_run => self.run_once(&known, order),
+            Mode::Once if !self.options.dry_run => self.print_once(&known, order),
+            _ => self.print(&known, order),
         }
     }
 
@@ -232,21 +230,29 @@ impl<'a, 'r> Actor<'a, 'r> {
             || orders.are_rules()
             || orders.ask_for_more_than_the_path();
         let subject = Subject::find(item, thorough.then_some(&mut self.journals))?;
-        if let Some(why) = subject.is_too_old(&self.options.starts) {
+        let message = subject.record.message.as_ref();
+        if let Some(why) = message.and_then(|message| start::too_old(message, &self.options.starts)) {
             report::detail(format_args!("{}: {why}", subject.path.display()));
+            let about = About::file(&subject.record, None);
             if self.options.explain {
-                self.sentence(&format!("{}: no action: {why}", subject.path.display()))?;
+                self.sentences(&about, &[], &[format!("no action: {why}")])?;
             } else if !self.pending {
-                self.record(
-                    &About::file(&subject.record, None),
-                    &[],
-                    "skipped",
-                    &End::because(State::Free, why),
-                )?;
+                self.record(&about, &[], "skipped", &End::because(State::Free, why))?;
             }
             return Ok(None);
         }
-        if thorough { subject.look().map(Some) } else { subject.glance().map(Some) }
+        if !thorough {
+            return subject.glance().map(Some);
+        }
+        if orders.are_rules() && !self.options.explain {
+            let glimpse = subject.peek()?;
+            let choice = orders.choose(&glimpse);
+            if choice.order.is_none() {
+                self.pass(&glimpse, &choice);
+                return Ok(None);
+            }
+        }
+        subject.look().map(Some)
     }
 
     /// Shows the command and remembers nothing.

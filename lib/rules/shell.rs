@@ -28,13 +28,15 @@ const RESERVED: &[&str] = &[
     "repeat",
     "foreach",
     "end",
+    "]]",
     "nocorrect",
     "noglob",
 ];
 
 /// The command as one text for `sh`; a newline in a word stays, quoted, so the text may span lines.
 ///
-/// What `sh` executes when it reads it is exactly `argv`, as long as no word holds a NUL (which no argv can).
+/// What `sh` executes when it reads it is exactly `argv`, as long as no word holds a NUL (which no argv can). Where
+/// the program has the name of something built into the shell (`echo`, `test`), that is what `sh` executes.
 pub fn quote(argv: &[OsString]) -> Vec<u8> {
     let mut text = Vec::new();
     for (number, word) in argv.iter().enumerate() {

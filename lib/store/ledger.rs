@@ -16,86 +16,23 @@
 //! it at once.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use crate::durable::{Dir, Lock, Log, check_private};
 use crate::error::{Error, Kind, Result};
-use crate::record::RecordPath;
+
+mod line;
+mod living;
+pub use line::{Again, End, Entry, Key, State};
+
+use line::{Line, read};
+use living::Living;
 
 const FILE: &str = "ledger";
 const LOCK: &str = "lock";
-
-/// What is done once: a rule, a file's bytes, and the message that they came in.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Key {
-    /// The rule's name, or `argv:` and the digest of a command from the command line.
-    pub rule: String,
-    /// SHA-256 of the file, hex.
-    pub file: String,
-    /// SHA-256 of the message, hex; null where the rule acts once per file, or where the message is not known.
-    pub message: Option<String>,
-}
-
-/// What is known of a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// A living process is at it.
-    Claimed,
-    /// Its command was printed (or lost on its way to a reader that has gone).
-    Emitted,
-    /// Its command ended with status 0.
-    Done,
-    /// Its command ended otherwise.
-    Failed,
-    /// Nobody knows whether it happened.
-    Unknown,
-    /// It surely did not happen.
-    Free,
-}
-
-impl State {
-    /// As a word in records.
-    pub fn word(self) -> &'static str {
-        match self {
-            State::Claimed => "claimed",
-            State::Emitted => "emitted",
-            State::Done => "done",
-            State::Failed => "failed",
-            State::Unknown => "unknown",
-            State::Free => "free",
-        }
-    }
-}
-
-/// A claim and what became of it.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The number of the claim, from 1.
-    pub number: u64,
-    /// What was claimed.
-    pub key: Key,
-    /// When.
-    pub claimed: Timestamp,
-    /// Where the file lay.
-    pub path: Option<PathBuf>,
-    /// The command.
-    pub argv: Vec<String>,
-    /// What is known of it.
-    pub state: State,
-    /// When it was settled.
-    pub settled: Option<Timestamp>,
-    /// The exit status of the command.
-    pub exit: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// In one sentence.
-    pub why: Option<String>,
-}
 
 /// What is to be claimed.
 #[derive(Clone, Debug)]
@@ -114,61 +51,6 @@ pub struct Claim<'a> {
     pub settle: Option<End>,
 }
 
-/// Which earlier claims do not stand in the way of a new one; those of a living process always do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Again {
-    /// None but those that surely did not happen.
-    #[default]
-    No,
-    /// Those that failed, and those whose fate nobody knows.
-    Undone,
-    /// All.
-    All,
-}
-
-impl Again {
-    /// True if a claim in this state does not stand in the way.
-    pub fn allows(self, state: State) -> bool {
-        match state {
-            State::Free => true,
-            State::Claimed => false,
-            State::Failed | State::Unknown => self != Again::No,
-            State::Done | State::Emitted => self == Again::All,
-        }
-    }
-}
-
-/// How a claim ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct End {
-    /// Not [`State::Claimed`].
-    pub state: State,
-    /// The exit status of the command.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit: Option<i32>,
-    /// The signal that ended it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signal: Option<i32>,
-    /// In one sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-    /// True if trying again may help.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub temporary: bool,
-}
-
-impl End {
-    /// An end without more to say.
-    pub fn of(state: State) -> End {
-        End { state, exit: None, signal: None, why: None, temporary: false }
-    }
-
-    /// An end and its reason, in one sentence.
-    pub fn because(state: State, why: impl Into<String>) -> End {
-        End { why: Some(why.into()), ..End::of(state) }
-    }
-}
-
 /// What became of the wish to claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
@@ -178,33 +60,6 @@ pub enum Claimed {
     Before(u64, State, Timestamp),
     /// The rule has had this many in the last hour.
     Held(u32),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase")]
-enum Line {
-    Claim {
-        v: u8,
-        n: u64,
-        #[serde(with = "moment")]
-        at: Timestamp,
-        #[serde(flatten)]
-        key: Key,
-        #[serde(flatten)]
-        path: RecordPath,
-        argv: Vec<String>,
-        /// Which `live-…` file its process has locked; none where it is settled in the same line.
-        by: Option<String>,
-        settled: Option<End>,
-    },
-    Settle {
-        v: u8,
-        n: u64,
-        #[serde(with = "moment")]
-        at: Timestamp,
-        #[serde(flatten)]
-        end: End,
-    },
 }
 
 /// What the decision about a claim needs of the claims before it.
@@ -227,21 +82,6 @@ pub struct Ledger {
     by_file: HashMap<String, Vec<u64>>,
     wait: Duration,
     living: Option<Living>,
-}
-
-/// Our own life sign: gone when dropped.
-#[derive(Debug)]
-struct Living {
-    name: String,
-    dir: Dir,
-    _lock: Lock,
-}
-
-impl Drop for Living {
-    fn drop(&mut self) {
-        // A file that stays is no trouble: the next claim that names it finds it unlocked.
-        let _ = std::fs::remove_file(self.dir.at(&self.name));
-    }
 }
 
 impl Ledger {
@@ -425,42 +265,16 @@ impl Ledger {
     }
 
     fn lives(&self, by: &str) -> bool {
-        if self.living.as_ref().is_some_and(|ours| ours.name == by) {
-            return true;
-        }
-        // A name from the file is opened only if it is one that we may have made.
-        let ours = by
-            .strip_prefix("live-")
-            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
-        if !ours || !self.dir.has(by) {
-            return false;
-        }
-        match Lock::take(&self.dir, by, Duration::ZERO) {
-            Ok(_) => false,
-            Err(error) => error.kind() == Kind::Temporary,
-        }
+        self.living.as_ref().is_some_and(|ours| ours.name() == by) || living::lives(&self.dir, by)
     }
 
     /// The name of our life sign, made when it is first needed; the caller holds the lock.
     fn live(&mut self) -> Result<String> {
-        if self.living.is_none() {
-            self.sweep()?;
-            let name = format!("live-{}-{}", std::process::id(), Timestamp::now().as_nanosecond());
-            let lock = Lock::take(&self.dir, &name, Duration::ZERO)?;
-            self.living = Some(Living { name, dir: self.dir.clone(), _lock: lock });
-        }
-        Ok(self.living.as_ref().map(|living| living.name.clone()).unwrap_or_default())
-    }
-
-    /// Removes the life signs of the dead.
-    fn sweep(&self) -> Result<()> {
-        for name in self.dir.names()? {
-            let Some(name) = name.to_str().filter(|name| name.starts_with("live-")) else { continue };
-            if !self.lives(name) {
-                let _ = std::fs::remove_file(self.dir.at(name));
-            }
-        }
-        Ok(())
+        let living = match self.living.take() {
+            Some(living) => living,
+            None => Living::begin(&self.dir)?,
+        };
+        Ok(self.living.insert(living).name().to_string())
     }
 
     /// How many claims of `rule` lie less than an hour from `now`. Those that a clock gone wrong dated far into the
@@ -470,14 +284,6 @@ impl Ledger {
         let recent = self.rows.iter().rev().take_while(|row| now.duration_since(row.at) < hour);
         let near = recent.filter(|row| row.at.duration_since(now) < hour);
         near.filter(|row| row.rule == rule && row.state != State::Free).count() as u32
-    }
-}
-
-impl Entry {
-    fn end(&mut self, at: Timestamp, end: End) {
-        self.state = end.state;
-        self.settled = Some(at);
-        (self.exit, self.signal, self.why) = (end.exit, end.signal, end.why);
     }
 }
 
@@ -491,25 +297,6 @@ fn take_lock(dir: &Dir, wait: Duration) -> Result<Lock> {
             }
             taken => return taken,
         }
-    }
-}
-
-fn read(line: &str) -> Result<Line> {
-    // Skipping what we cannot read might do something twice.
-    serde_json::from_str(line)
-        .map_err(|why| Error::new(Kind::Io, "cannot read a line of the ledger", format!("{why}: {line}")))
-}
-
-/// RFC 3339 in UTC.
-mod moment {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(at: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(at)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

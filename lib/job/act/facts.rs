@@ -10,10 +10,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mail::sniff;
 use crate::mail::summary::{Summary, outer_from};
@@ -26,29 +24,7 @@ use crate::store::{journal, maildir};
 use super::items::Item;
 
 /// How much of a message is read for its header; a longer header is not judged.
-const LONGEST_HEADER: u64 = 1 << 20;
-
-/// Since when there is action on an account's mail.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// The account's name, as it stands in records.
-    pub account: String,
-    /// Where its mail lies, for messages whose record names no account.
-    pub maildir: Option<PathBuf>,
-    /// Mail received before this is skipped.
-    pub at: Timestamp,
-}
-
-impl Start {
-    /// Those of a configuration.
-    pub fn all(config: &Config) -> Vec<Start> {
-        let accounts = config.account.iter();
-        let start = |(name, account): (&String, &crate::config::Account)| {
-            Some(Start { account: name.clone(), maildir: account.maildir.clone(), at: account.start? })
-        };
-        accounts.filter_map(start).collect()
-    }
-}
+const LONGEST_HEADER: usize = 1 << 20;
 
 /// A file and the message it is said to come out of; nothing was read of them yet.
 pub(super) struct Subject {
@@ -122,29 +98,13 @@ impl Subject {
         }
     }
 
-    /// Why there must be no action, if its message is from before its account's start.
-    pub fn is_too_old(&self, starts: &[Start]) -> Option<String> {
-        let message = self.record.message.as_ref()?;
-        let start = start_of(message, starts)?;
-        match received(message) {
-            Some(at) if at >= start.at => None,
-            Some(at) => Some(format!(
-                "received at {at:.0}, before the start of account {}, {}",
-                start.account, start.at
-            )),
-            None => {
-                Some(format!("nobody knows when it was received, and account {} has a start", start.account))
-            }
-        }
-    }
-
     /// Only that it is there.
-    pub fn glance(self) -> Result<Known> {
+    pub fn glance(&self) -> Result<Known> {
         super::is_file(&self.path)?;
         let sender = Sender::Unknown("nobody looked".into());
         Ok(Known {
-            path: self.path,
-            record: self.record,
+            path: self.path.clone(),
+            record: self.record.clone(),
             sender,
             message_sha256: None,
             subject: None,
@@ -152,11 +112,22 @@ impl Subject {
         })
     }
 
-    /// Reads the file and its message.
-    pub fn look(mut self) -> Result<Known> {
+    /// Reads the beginnings of the file and of its message: enough to see that no rule matches. Digests are not
+    /// known then, and those that the records give not checked.
+    pub fn peek(&self) -> Result<Known> {
+        self.read(false)
+    }
+
+    /// Reads the file and its message whole.
+    pub fn look(&self) -> Result<Known> {
+        self.read(true)
+    }
+
+    fn read(&self, whole: bool) -> Result<Known> {
         super::is_file(&self.path)?;
-        let bytes = digest(&self.path, sniff::HEAD as u64)?;
-        if !self.record.sha256.is_empty() && self.record.sha256 != bytes.sha256 {
+        let bytes = Bytes::of_file(&self.path, whole)?;
+        let mut record = self.record.clone();
+        if whole && !record.sha256.is_empty() && record.sha256 != bytes.sha256 {
             if self.given {
                 return Err(Error::new(
                     Kind::Data,
@@ -166,20 +137,21 @@ impl Subject {
                 .hint("to act on it as it is now, give its path"));
             }
             // Somebody changed it: it is no longer what came in that message.
-            self.record = File { path: self.record.path, state: self.record.state, ..File::fresh() };
+            record = File { path: record.path, state: record.state, ..File::fresh() };
         }
-        self.record.sha256 = bytes.sha256;
-        self.record.size = bytes.size;
-        let told = sniff::sniff(&bytes.head).map(|kind| kind.mime.to_string());
-        self.record.media_type = told.or_else(|| Some(plain_type(&bytes.head).to_string()));
-        Ok(self.with_message())
+        record.sha256 = bytes.sha256;
+        record.size = bytes.size;
+        let told = sniff::sniff(&bytes.head).map(|kind| kind.mime);
+        record.media_type = Some(told.unwrap_or_else(|| plain_type(&bytes.head)).to_string());
+        Ok(Known::with_message(self.path.clone(), record, whole))
     }
+}
 
-    fn with_message(self) -> Known {
-        let Subject { path, record, .. } = self;
+impl Known {
+    fn with_message(path: PathBuf, record: File, whole: bool) -> Known {
         let (letter, sender) = match &record.message {
             None => (None, Sender::Unknown("it is not known which message it came in".into())),
-            Some(message) => match Letter::read(message) {
+            Some(message) => match Letter::read(message, whole) {
                 Ok(letter) => {
                     let sender = letter.sender();
                     (Some(letter), sender)
@@ -197,9 +169,7 @@ impl Subject {
         let date = summary.date.or_else(|| said.and_then(|m| m.date.clone()));
         Known { path, record, sender, message_sha256, subject, date }
     }
-}
 
-impl Known {
     /// The type by content.
     pub fn media_type(&self) -> &str {
         self.record.media_type.as_deref().unwrap_or("application/octet-stream")
@@ -236,18 +206,16 @@ struct Letter {
 }
 
 impl Letter {
-    fn read(message: &Message) -> Result<Letter, String> {
+    fn read(message: &Message, whole: bool) -> Result<Letter, String> {
         let Some(said) = message.path.get() else { return Err("its record names no message file".into()) };
         let Some(path) = maildir::locate(said) else {
             return Err(format!("its message {} is gone", said.display()));
         };
-        let bytes = digest(&path, LONGEST_HEADER).map_err(|error| error.to_string())?;
-        if message.sha256.as_ref().is_some_and(|said| *said != bytes.sha256) {
+        let bytes = Bytes::of_message(&path, whole).map_err(|error| error.to_string())?;
+        if whole && message.sha256.as_ref().is_some_and(|said| *said != bytes.sha256) {
             return Err(format!("{} is not the message that its record speaks of", path.display()));
         }
-        let end_of_head =
-            |bytes: &[u8]| bytes.windows(2).any(|w| w == b"\n\n") || bytes.windows(3).any(|w| w == b"\n\r\n");
-        let is_cut = bytes.size > LONGEST_HEADER && !end_of_head(&bytes.head);
+        let is_cut = bytes.size > bytes.head.len() as u64 && !has_end_of_header(&bytes.head);
         Ok(Letter { head: bytes.head, sha256: bytes.sha256, is_cut })
     }
 
@@ -270,31 +238,58 @@ impl Letter {
 struct Bytes {
     /// The beginning.
     head: Vec<u8>,
+    /// Of all of it; empty where only the beginning was read.
     sha256: String,
     size: u64,
 }
 
-/// Reads a file once, whatever its size, keeping its first `keep` bytes.
-fn digest(path: &Path, keep: u64) -> Result<Bytes> {
-    let failed = |why| Error::reading(path, why);
-    let mut file = fs::File::open(path).map_err(failed)?;
-    let mut head = Vec::new();
-    (&mut file).take(keep).read_to_end(&mut head).map_err(failed)?;
-    let mut digest = Sha256::new();
-    digest.update(&head);
-    let (mut size, mut buffer) = (head.len() as u64, vec![0; 64 * 1024]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => {
-                digest.update(&buffer[..n]);
-                size += n as u64;
-            }
-            Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(why) => return Err(failed(why)),
-        }
+impl Bytes {
+    /// Enough of a file to tell its type.
+    fn of_file(path: &Path, whole: bool) -> Result<Bytes> {
+        Bytes::read(path, whole, |head| head.len() >= sniff::HEAD)
     }
-    Ok(Bytes { head, sha256: hex(&digest.finalize()), size })
+
+    /// A message's header, or as much of it as is judged.
+    fn of_message(path: &Path, whole: bool) -> Result<Bytes> {
+        Bytes::read(path, whole, |head| has_end_of_header(head) || head.len() >= LONGEST_HEADER)
+    }
+
+    /// Reads a file once, whatever its size, keeping its beginning until that is `enough`.
+    fn read(path: &Path, whole: bool, enough: impl Fn(&[u8]) -> bool) -> Result<Bytes> {
+        let failed = |why| Error::reading(path, why);
+        let mut file = fs::File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let mut bytes = Bytes { head: Vec::new(), sha256: String::new(), size };
+        let (mut digest, mut read, mut is_enough) = (Sha256::new(), 0, false);
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    read += n as u64;
+                    if !is_enough {
+                        bytes.head.extend_from_slice(&buffer[..n]);
+                        is_enough = enough(&bytes.head);
+                    }
+                    if whole {
+                        digest.update(&buffer[..n]);
+                    } else if is_enough {
+                        return Ok(bytes);
+                    }
+                }
+                Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(failed(why)),
+            }
+        }
+        if whole {
+            (bytes.sha256, bytes.size) = (hex(&digest.finalize()), read);
+        }
+        Ok(bytes)
+    }
+}
+
+fn has_end_of_header(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b"\n\n").is_some() || memchr::memmem::find(bytes, b"\n\r\n").is_some()
 }
 
 /// For what has no magic: text if it reads as text.
@@ -306,29 +301,4 @@ fn plain_type(head: &[u8]) -> &'static str {
         Err(why) => why.error_len().is_none(),
     };
     if whole && is_text(head) && !head.is_empty() { "text/plain" } else { "application/octet-stream" }
-}
-
-fn start_of<'a>(message: &Message, starts: &'a [Start]) -> Option<&'a Start> {
-    if let Some(account) = &message.account {
-        return starts.iter().find(|start| start.account == *account);
-    }
-    let path = message.path.get().and_then(maildir::locate).and_then(|path| path.canonicalize().ok())?;
-    starts.iter().find(|start| {
-        let maildir = start.maildir.as_ref().and_then(|maildir| maildir.canonicalize().ok());
-        maildir.is_some_and(|maildir| path.starts_with(maildir))
-    })
-}
-
-/// When the server received it: as its record says, else as its name in the Maildir says, else the time of its file.
-fn received(message: &Message) -> Option<Timestamp> {
-    if let Some(at) = message.received.as_ref().and_then(|text| text.parse().ok()) {
-        return Some(at);
-    }
-    let path = message.path.get().and_then(maildir::locate)?;
-    let name =
-        path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<maildir::Name>().ok());
-    if let Some(name) = name {
-        return Timestamp::from_second(name.seconds).ok();
-    }
-    fs::metadata(&path).ok()?.modified().ok()?.try_into().ok()
 }

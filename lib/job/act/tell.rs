@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use crate::config::Rule;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Action, File};
 use crate::report;
@@ -76,6 +77,13 @@ impl Actor<'_, '_> {
         self.records.flush()
     }
 
+    /// No rule matches: that is no news.
+    pub(super) fn pass(&self, known: &Known, choice: &Choice<'_>) {
+        for (rule, why) in &choice.passed {
+            report::detail(format_args!("{}: not by rule {}: {why}", known.path.display(), rule.name));
+        }
+    }
+
     /// It was claimed before: what is unknown is trouble each time, the rest is no news.
     pub(super) fn was_before(&mut self, about: &About<'_>, state: State, at: Timestamp) -> Result<()> {
         let doing = format!("{} ({})", about.path.display(), about.rule());
@@ -126,30 +134,39 @@ impl Actor<'_, '_> {
         self.record(about, &[], "failed", &End::because(State::Failed, error.to_string()))
     }
 
-    /// One sentence for each rule up to the one that matches, and what would be done.
+    /// One sentence for each rule up to the one that matches, and what would be done; with `--json` in one record
+    /// for each file, `skipped` because nothing is done.
     pub(super) fn explain(&mut self, known: &Known, choice: &Choice<'_>) -> Result<()> {
-        let path = known.path.display();
-        for (rule, why) in &choice.passed {
-            self.sentence(&format!("{path}: rule {} does not match: {why}", rule.name))?;
-        }
+        let not = |(rule, why): &(&Rule, String)| format!("rule {} does not match: {why}", rule.name);
+        let mut sentences: Vec<String> = choice.passed.iter().map(not).collect();
         let Some(order) = &choice.order else {
-            return self.sentence(&format!("{path}: no rule matches, nothing is done"));
+            sentences.push("no rule matches, nothing is done".into());
+            return self.sentences(&About::file(&known.record, None), &[], &sentences);
         };
         let before = match &mut self.ledger {
             Some(ledger) => ledger.before(&order.key(known))?,
             None => None,
         };
-        let outcome = match (before, order.argv(known)) {
+        let argv = order.argv(known);
+        let outcome = match (before, &argv) {
             (Some((_, state, at)), _) => format!("it is {} since {at:.0}", state.word()),
-            (None, Ok(argv)) => format!("the command is {}", String::from_utf8_lossy(&shell::quote(&argv))),
+            (None, Ok(argv)) => format!("the command is {}", String::from_utf8_lossy(&shell::quote(argv))),
             (None, Err(error)) => format!("but {error}"),
         };
-        let rule = About::of(known, order).rule();
-        self.sentence(&format!("{path}: {rule} matches: {}; {outcome}", order.why))
+        let about = About::of(known, order);
+        sentences.push(format!("{} matches: {}; {outcome}", about.rule(), order.why));
+        self.sentences(&about, &argv.unwrap_or_default(), &sentences)
     }
 
-    pub(super) fn sentence(&mut self, text: &str) -> Result<()> {
-        self.records.text(report::printable(text).as_bytes())
+    pub(super) fn sentences(&mut self, about: &About<'_>, argv: &[OsString], said: &[String]) -> Result<()> {
+        if self.records.is_json() {
+            return self.record(about, argv, "skipped", &End::because(State::Free, said.join("; ")));
+        }
+        for sentence in said {
+            self.records
+                .text(report::printable(&format!("{}: {sentence}", about.path.display())).as_bytes())?;
+        }
+        self.records.flush()
     }
 }
 
