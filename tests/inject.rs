@@ -23,9 +23,9 @@ fn inject(bench: &Bench, url: &str, to: &[&str]) -> Cmd {
 fn fates(ran: &super::bench::Ran) -> Vec<String> {
     let records = ran.json();
     assert_eq!(records.len(), 1, "{}", ran.shown());
-    let recipients = records[0]["recipients"].as_array().unwrap().clone();
+    let recipients = records[0]["recipients"].as_array().expect("a list").clone();
     let fate = |each: &serde_json::Value| {
-        format!("{}:{}", each["to"].as_str().unwrap(), each["outcome"].as_str().unwrap())
+        format!("{}:{}", each["to"].as_str().expect("a text"), each["outcome"].as_str().expect("a text"))
     };
     recipients.iter().map(fate).collect()
 }
@@ -84,7 +84,7 @@ fn before_the_first_message() {
         play.heard();
     }
     // Nobody listens there.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().expect("bound");
     inject(&bench, &format!("smtp://{free}"), &["you@y.example"]).run().fails(75);
 }
 

@@ -22,16 +22,18 @@ fn waiting(bench: &Bench) -> Vec<String> {
 
 fn states(ran: &Ran) -> Vec<String> {
     let recipients =
-        ran.json().into_iter().flat_map(|record| record["recipients"].as_array().unwrap().clone());
+        ran.json().into_iter().flat_map(|record| record["recipients"].as_array().expect("a list").clone());
     recipients
-        .map(|each| format!("{}:{}", each["to"].as_str().unwrap(), each["state"].as_str().unwrap()))
+        .map(|each| {
+            format!("{}:{}", each["to"].as_str().expect("a text"), each["state"].as_str().expect("a text"))
+        })
         .collect()
 }
 
 fn only_id(bench: &Bench) -> String {
     let records = queue(bench, &["list", "--json"]).run().ok().json();
     assert_eq!(records.len(), 1);
-    records[0]["id"].as_str().unwrap().to_string()
+    records[0]["id"].as_str().expect("a text").to_string()
 }
 
 /// How many copies of a message lie in a user's mailbox.
@@ -84,7 +86,7 @@ fn an_account_is_the_way_too() {
     queue(&bench, &["run"]).run().fails(78).err_has("no account");
     assert_eq!(waiting(&bench).len(), 2);
     for record in queue(&bench, &["list", "--json"]).run().ok().json() {
-        queue(&bench, &["release", record["id"].as_str().unwrap()]).run().ok();
+        queue(&bench, &["release", record["id"].as_str().expect("a text")]).run().ok();
     }
     let ran = queue(&bench, &["run", "-c", "config.toml"]).run().ok();
     assert_eq!(ran.lines().len(), 2);
@@ -113,14 +115,14 @@ fn refused_for_now_waits_and_refused_for_good_is_kept() {
     let ran = queue(&bench, &["run"]).run().fails(75).err_has("greylisted").err_has("no such user");
     assert_eq!(ran.lines().len(), 1);
     let record = &queue(&bench, &["list", "--json"]).run().ok().json()[0];
-    let states = record["recipients"].as_array().unwrap();
+    let states = record["recipients"].as_array().expect("a list");
     assert_eq!((states[0]["state"].as_str(), states[1]["state"].as_str()), (Some("later"), Some("failed")));
     assert_eq!((states[0]["tries"].as_u64(), states[0]["next"].is_string()), (Some(1), true));
     assert_eq!(states[0]["reply"].as_str(), Some("451 4.7.1 greylisted"));
     // Not due yet: nobody is bothered.
     assert_eq!(queue(&bench, &["run"]).run().fails(75).out_text(), "");
     // As if the time had come.
-    let id = record["id"].as_str().unwrap().to_string();
+    let id = record["id"].as_str().expect("a text").to_string();
     let path = format!("home/.local/state/mailloop/queue/mail/{id}/2.due");
     let text = String::from_utf8(bench.read(&path)).unwrap();
     let past =
@@ -157,7 +159,7 @@ fn what_failed_can_be_released() {
 #[test]
 fn nobody_there_is_tried_again_later() {
     let bench = Bench::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().expect("bound");
     for _ in 0..2 {
         accept(&bench, &format!("smtp://{free}"), &["a@y.example"]).run().ok();
     }
@@ -185,7 +187,7 @@ fn a_wrong_password_or_an_unwilling_server_costs_no_message() {
 #[test]
 fn given_up_after_five_days() {
     let bench = Bench::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().expect("bound");
     accept(&bench, &format!("smtp://{free}"), &["a@y.example"]).run().ok();
     let path = format!("home/.local/state/mailloop/queue/mail/{}/envelope", only_id(&bench));
     let text = String::from_utf8(bench.read(&path)).unwrap();
@@ -269,8 +271,8 @@ fn two_runs_at_once_double_nothing() {
 /// How many durable steps `cmd` takes.
 fn steps(bench: &Bench, cmd: Cmd) -> usize {
     cmd.env("MAILLOOP_STEPS", bench.path("steps")).run();
-    let count = String::from_utf8(bench.read("steps")).unwrap().lines().count();
-    std::fs::remove_file(bench.path("steps")).unwrap();
+    let count = String::from_utf8(bench.read("steps")).expect("text").lines().count();
+    std::fs::remove_file(bench.path("steps")).expect("it is there");
     assert!(count > 3, "{count}");
     count
 }

@@ -70,7 +70,7 @@ struct Run<'a, 'b> {
 
 /// The connection of a way, or why there is none.
 enum Line {
-    Up(Courier),
+    Up(Box<Courier>),
     Down(String),
 }
 
@@ -110,7 +110,7 @@ impl Run<'_, '_> {
 
     fn one_way(&mut self, settings: &Settings, way: &Way, ids: &[String]) -> Result<()> {
         let mut line = match submit::peer(settings, way) {
-            Ok(peer) => Line::Up(Courier::new(peer)),
+            Ok(peer) => Line::Up(Box::new(Courier::new(peer))),
             Err(error) => self.down(&error),
         };
         for id in ids {
