@@ -12,3 +12,4 @@ mod queue;
 mod readme;
 mod real;
 mod sandbox;
+mod transcript;

@@ -3,13 +3,10 @@
 //! Nothing is sent unless everything that belongs to the message could be read. Each recipient has an outcome of its
 //! own; what is printed was handed over, or lies durably in the queue.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 
 use crate::cli::Place;
 use crate::error::{Error, Kind, Result, Status};
@@ -17,13 +14,14 @@ use crate::job::settings::Settings;
 use crate::job::submit::{self, Courier, Failed, Parcel};
 use crate::mail::address::{self, Address, Mailbox};
 use crate::mail::compose::Draft;
-use crate::mail::outgoing::Stamp;
-use crate::record::{self, Outcome, Queued, Sent, Waiting};
+use crate::record::{Outcome, Queued, Sent, Waiting};
 use crate::report::{self, Form, Records};
 use crate::stop;
 use crate::store::spool::{Envelope, Spool, Way};
 
+mod input;
 mod parcel;
+use input::{body, field, path_of, random, stamp};
 pub use parcel::Outbound;
 
 /// What is sent, and which way.
@@ -79,9 +77,6 @@ pub struct Text {
     pub headers: Vec<String>,
 }
 
-/// The longest text of a body; what is longer is an attachment.
-const LONGEST_BODY: u64 = 64 << 20;
-
 /// Does it all: a record for each message that was handed over (plain: its Message-ID), a line on stderr for each
 /// recipient who did not get it. `input` is what stdin is for the program.
 pub fn run(options: &Options, input: &mut dyn Read, records: &mut Records<'_>) -> Result<Status> {
@@ -119,7 +114,7 @@ pub fn show(options: &Options, input: &mut dyn Read, out: &mut dyn Write) -> Res
 }
 
 enum Exit {
-    Courier(Courier),
+    Courier(Box<Courier>),
     Queue(Spool),
     Nowhere,
 }
@@ -155,7 +150,7 @@ impl<'a> Job<'a> {
                 let peer = submit::peer(&settings, &way)?;
                 match queue {
                     true => Exit::Queue(Spool::open(&settings.state()?)?),
-                    false => Exit::Courier(Courier::new(peer)),
+                    false => Exit::Courier(Box::new(Courier::new(peer))),
                 }
             }
         };
@@ -318,52 +313,4 @@ fn lists(texts: &[String]) -> Result<Vec<Mailbox>> {
     let lists: Vec<Vec<Mailbox>> =
         texts.iter().map(|text| address::parse_list(text)).collect::<Result<_>>()?;
     Ok(lists.into_iter().flatten().collect())
-}
-
-fn field(line: &str) -> Result<(String, String)> {
-    let (name, value) = line.split_once(':').ok_or_else(|| {
-        Error::plain(Kind::Usage, format!("{line:?} is no header field")).hint("write 'Name: value'")
-    })?;
-    Ok((name.to_string(), value.trim_matches([' ', '\t']).to_string()))
-}
-
-fn body(text: &Text, input: &mut dyn Read) -> Result<Option<String>> {
-    let Some(path) = &text.body_file else { return Ok(text.body.clone()) };
-    let mut bytes = Vec::new();
-    let read = match path.as_os_str() == "-" {
-        true => input.take(LONGEST_BODY + 1).read_to_end(&mut bytes),
-        false => {
-            std::fs::File::open(path).and_then(|file| file.take(LONGEST_BODY + 1).read_to_end(&mut bytes))
-        }
-    };
-    read.map_err(|why| Error::reading(path, why))?;
-    let wrong = |why: &str| {
-        Error::new(Kind::Data, format!("cannot use {} as text", path.display()), why).hint("use --attach")
-    };
-    if bytes.len() as u64 > LONGEST_BODY {
-        return Err(wrong("it is too long"));
-    }
-    String::from_utf8(bytes).map(Some).map_err(|_| wrong("it is no UTF-8"))
-}
-
-fn path_of(line: Vec<u8>, form: Form) -> Result<PathBuf> {
-    if form != Form::Json {
-        return Ok(std::ffi::OsString::from_vec(line).into());
-    }
-    let record = record::Message::read(&String::from_utf8_lossy(&line))?;
-    let path = record.path.get().map(Path::to_path_buf);
-    path.ok_or_else(|| Error::plain(Kind::Data, "a message record holds no path"))
-}
-
-/// Now, and letters that no other message has.
-fn stamp() -> Stamp {
-    Stamp { date: Zoned::now(), unique: format!("{:016x}{:08x}", random(), random() as u32) }
-}
-
-/// Different at each call and in each process: std keys each `RandomState` from the system's source.
-fn random() -> u64 {
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    hasher.write_i128(Timestamp::now().as_nanosecond());
-    hasher.finish()
 }

@@ -70,7 +70,7 @@ struct Run<'a, 'b> {
 
 /// The connection of a way, or why there is none.
 enum Line {
-    Up(Courier),
+    Up(Box<Courier>),
     Down(String),
 }
 
@@ -110,7 +110,7 @@ impl Run<'_, '_> {
 
     fn one_way(&mut self, settings: &Settings, way: &Way, ids: &[String]) -> Result<()> {
         let mut line = match submit::peer(settings, way) {
-            Ok(peer) => Line::Up(Courier::new(peer)),
+            Ok(peer) => Line::Up(Box::new(Courier::new(peer))),
             Err(error) => self.down(&error),
         };
         for id in ids {
@@ -139,7 +139,9 @@ impl Run<'_, '_> {
     }
 
     fn down(&mut self, error: &Error) -> Line {
-        self.trouble(error);
+        report::trouble(error);
+        // A server that wants nothing of us has refused no message: they stay.
+        self.status.add(if error.kind() == Kind::Refused { Kind::Temporary } else { error.kind() });
         Line::Down(error.to_string())
     }
 
@@ -151,7 +153,10 @@ impl Run<'_, '_> {
         if let (false, Some(envelope)) = (due.is_empty(), taken.entry.envelope.clone()) {
             self.send(&mut taken.entry, &envelope, &due, line)?;
         }
-        self.note_waiting(&taken.entry);
+        if let Line::Up(_) = line {
+            // Else why there is no connection says more than "later".
+            self.note_waiting(&taken.entry);
+        }
         if !taken.entry.is_settled() {
             return Ok(());
         }

@@ -5,19 +5,19 @@
 //! then cut at the tokens. What comes out is 7-bit (but for addresses that are not), has CRLF line ends, no line
 //! over 998 bytes, and names the sender's domain in its Message-ID, never this machine.
 
-use std::io::{self, Read};
-
 use lettre::message::header::{
-    ContentTransferEncoding, ContentType, Header, HeaderName, HeaderValue, Headers, MIME_VERSION_1_0,
+    ContentTransferEncoding, ContentType, HeaderName, HeaderValue, Headers, MIME_VERSION_1_0,
 };
 use lettre::message::{Body, Mailbox as LettreMailbox, Message, MultiPart, SinglePart};
-use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
 
 use super::address::{Address, Mailbox};
 use super::outgoing::Stamp;
 use crate::error::{Error, Kind, Result};
-use crate::report::is_unsafe;
+
+mod base64;
+mod name;
+pub use base64::{Base64Lines, base64_len};
+use name::{PartDisposition, PartType};
 
 /// The longest line a message may have (RFC 5322 section 2.1.1).
 const LONGEST_LINE: usize = 998;
@@ -254,167 +254,6 @@ fn attachment_part(attachment: &Attachment, token: &str) -> SinglePart {
         .header(PartType(attachment.clone()))
         .header(PartDisposition(attachment.name.clone()))
         .body(Body::dangerous_pre_encoded(token.as_bytes().to_vec(), ContentTransferEncoding::Base64))
-}
-
-/// Content-Type with the plain ASCII name for readers that know no RFC 2231.
-///
-/// It stands here and not as a second `filename`, since common readers (Python, mailparse) prefer a plain
-/// `filename` over `filename*` and would show the stopgap.
-#[derive(Clone)]
-struct PartType(Attachment);
-
-impl Header for PartType {
-    fn name() -> HeaderName {
-        HeaderName::new_from_ascii_str("Content-Type")
-    }
-
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Err("only written".into())
-    }
-
-    fn display(&self) -> HeaderValue {
-        let name = quoted(&ascii_name(&self.0.name));
-        raw("Content-Type", &format!("{};\r\n name={name}", media_type(&self.0.media_type)))
-    }
-}
-
-/// Content-Disposition with the name as it is.
-#[derive(Clone)]
-struct PartDisposition(String);
-
-impl Header for PartDisposition {
-    fn name() -> HeaderName {
-        HeaderName::new_from_ascii_str("Content-Disposition")
-    }
-
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Err("only written".into())
-    }
-
-    fn display(&self) -> HeaderValue {
-        let name = clean_name(&self.0);
-        let parameter = match name.is_ascii() {
-            true => format!(";\r\n filename={}", quoted(&name)),
-            false => rfc2231(&name),
-        };
-        raw("Content-Disposition", &format!("attachment{parameter}"))
-    }
-}
-
-/// What base64 may not wrap (RFC 2046 section 5) or what is no type goes as bytes.
-fn media_type(text: &str) -> String {
-    let is_token = |word: &str| {
-        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
-    };
-    match text.split_once('/') {
-        Some(("message" | "multipart", _)) => "application/octet-stream".into(),
-        Some((kind, sub)) if is_token(kind) && is_token(sub) && text.len() < 128 => text.to_ascii_lowercase(),
-        _ => "application/octet-stream".into(),
-    }
-}
-
-/// Without what could drive a terminal or name a directory.
-fn clean_name(name: &str) -> String {
-    let name: String = name.chars().map(|c| if is_unsafe(c) || c == '/' { '_' } else { c }).collect();
-    if name.is_empty() { "attachment".into() } else { name }
-}
-
-fn ascii_name(name: &str) -> String {
-    let plain = clean_name(name);
-    let plain = plain.nfkd().filter(|c| !is_combining_mark(*c));
-    plain.map(|c| if matches!(c, ' '..='~') { c } else { '_' }).collect()
-}
-
-fn quoted(ascii: &str) -> String {
-    format!("\"{}\"", ascii.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// `filename*=utf-8''…`, in numbered pieces where it is long (RFC 2231 sections 3 and 4).
-fn rfc2231(name: &str) -> String {
-    use std::fmt::Write;
-    let mut pieces = vec![String::from("utf-8''")];
-    for byte in name.bytes() {
-        if pieces.last().is_some_and(|piece| piece.len() >= 60) {
-            pieces.push(String::new());
-        }
-        let Some(piece) = pieces.last_mut() else { continue };
-        match byte {
-            b if b.is_ascii_alphanumeric() || b"!#$&+-.^_`{|}~".contains(&b) => piece.push(char::from(b)),
-            b => {
-                let _ = write!(piece, "%{b:02X}");
-            }
-        }
-    }
-    if let [only] = &pieces[..] {
-        return format!(";\r\n filename*={only}");
-    }
-    pieces.iter().enumerate().map(|(n, piece)| format!(";\r\n filename*{n}*={piece}")).collect()
-}
-
-/// Reads bytes as base64 lines of 76 characters, without a line end after the last (RFC 2045 section 6.8).
-pub struct Base64Lines<R> {
-    inner: R,
-    out: Vec<u8>,
-    taken: usize,
-    ended: bool,
-    begun: bool,
-}
-
-/// A line holds so many bytes of the file.
-const PER_LINE: usize = 57;
-
-/// So many lines are encoded at a time.
-const LINES: usize = 512;
-
-impl<R: Read> Base64Lines<R> {
-    /// Encodes what `inner` gives.
-    pub fn new(inner: R) -> Self {
-        Base64Lines { inner, out: Vec::new(), taken: 0, ended: false, begun: false }
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        let mut bytes = [0; PER_LINE * LINES];
-        let mut have = 0;
-        while have < bytes.len() {
-            match self.inner.read(&mut bytes[have..]) {
-                Ok(0) => {
-                    self.ended = true;
-                    break;
-                }
-                Ok(n) => have += n,
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                Err(why) => return Err(why),
-            }
-        }
-        self.out.clear();
-        self.taken = 0;
-        for line in bytes[..have].chunks(PER_LINE) {
-            if std::mem::replace(&mut self.begun, true) {
-                self.out.extend_from_slice(b"\r\n");
-            }
-            base64_simd::STANDARD.encode_append(line, &mut self.out);
-        }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Base64Lines<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.taken == self.out.len() && !self.ended {
-            self.fill()?;
-        }
-        let rest = &self.out[self.taken..];
-        let n = rest.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&rest[..n]);
-        self.taken += n;
-        Ok(n)
-    }
-}
-
-/// How long `len` bytes are as [`Base64Lines`].
-pub fn base64_len(len: u64) -> u64 {
-    let lines = len.div_ceil(PER_LINE as u64);
-    len.div_ceil(3) * 4 + lines.saturating_sub(1) * 2
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub fn list(options: &Options, failed: bool, records: &mut Records<'_>) -> Resul
                 }
                 match records.is_json() {
                     true => records.json(&queued)?,
-                    false => records.text(&line(&queued))?,
+                    false => records.text(line(&queued))?,
                 }
             }
             Err(error) => {
@@ -88,12 +88,11 @@ pub fn show(options: &Options, id: &str, records: &mut Records<'_>) -> Result<St
     if records.is_json() {
         records.json(&record(&entry, busy, |_| true))?;
     } else {
-        records.text(&format!("id: {id}"))?;
+        records.text(format!("id: {id}"))?;
         if let Some(envelope) = &entry.envelope {
             let from = envelope.from.as_ref().map_or("", Address::as_str);
-            records
-                .text(&format!("from: {from}\nmessage-id: {}", report::printable(&envelope.message_id)))?;
-            records.text(&format!("accepted: {}\nsize: {}", envelope.accepted, envelope.size))?;
+            records.text(format!("from: {from}\nmessage-id: {}", report::printable(&envelope.message_id)))?;
+            records.text(format!("accepted: {}\nsize: {}", envelope.accepted, envelope.size))?;
             records
                 .text(report::printable(envelope.way.key().trim_end()).replace("\\u{a}", "\n").as_str())?;
         }
@@ -102,9 +101,9 @@ pub fn show(options: &Options, id: &str, records: &mut Records<'_>) -> Result<St
             let next = each.next.filter(|_| each.state == State::Due).map(|next| format!(", next {next}"));
             let next = next.unwrap_or_default();
             let state = word(each, busy, Timestamp::now());
-            records.text(&format!("to: {}: {state}{next}, tries {} {reply}", each.to, each.tries))?;
+            records.text(format!("to: {}: {state}{next}, tries {} {reply}", each.to, each.tries))?;
         }
-        records.text(&format!("message: {}", entry.message_path().display()))?;
+        records.text(format!("message: {}", entry.message_path().display()))?;
     }
     records.flush()?;
     Ok(Status::DONE)

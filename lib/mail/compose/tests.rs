@@ -1,6 +1,7 @@
 use super::super::address::parse_list;
 use super::super::outgoing::test_stamp;
 use super::*;
+use std::io::Read;
 
 fn draft() -> Draft {
     Draft {
