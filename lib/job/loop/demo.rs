@@ -44,7 +44,7 @@ pub fn run(options: Options, out: &mut Records<'_>) -> Result<()> {
         .map_err(|why| Error::creating(std::env::temp_dir().join("mailloop-demo-…"), why))?;
     let done = Demo::start(dir.path()).and_then(|demo| demo.rounds(options.rounds, out));
     if options.keep {
-        out.text(&format!("everything is kept in {}", dir.keep().display()))?;
+        out.text(format!("everything is kept in {}", dir.keep().display()))?;
     }
     done?;
     out.text(
@@ -112,7 +112,7 @@ act = "print"
     }
 
     fn rounds(self, rounds: u64, out: &mut Records<'_>) -> Result<()> {
-        out.text(&format!("mail-sandbox  {} and {}", self.server.smtp_url(), self.server.imap_url()))?;
+        out.text(format!("mail-sandbox  {} and {}", self.server.smtp_url(), self.server.imap_url()))?;
         let mut fetcher = Fetcher::connect(&self.plan.fetch)?;
         let mut round = 0;
         while (rounds == 0 || round < rounds) && !stop::requested() && !out.gone() {
@@ -130,7 +130,7 @@ act = "print"
         let sent = pdf::page(&format!("Homework, round {round}"));
         let file = self.dir.join(&name);
         std::fs::write(&file, &sent).map_err(|why| Error::creating(&file, why))?;
-        out.text(&format!("round {round}"))?;
+        out.text(format!("round {round}"))?;
 
         // Nothing is open before the first pass; after it the mailbox is, and can be waited on.
         fetcher.pass(&mut nowhere())?;
@@ -209,7 +209,7 @@ act = "print"
 }
 
 fn step(out: &mut Records<'_>, who: &str, what: &str, took: Duration) -> Result<()> {
-    out.text(&format!("  {who:12} {what}  [{:.1} ms]", took.as_secs_f64() * 1000.0))?;
+    out.text(format!("  {who:12} {what}  [{:.1} ms]", took.as_secs_f64() * 1000.0))?;
     out.flush()
 }
 

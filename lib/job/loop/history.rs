@@ -15,7 +15,7 @@ pub fn show(settings: &Settings, last: Option<usize>, records: &mut Records<'_>)
     for entry in &entries[from..] {
         match records.is_json() {
             true => records.json(&record(entry))?,
-            false => records.text(&line(entry))?,
+            false => records.text(line(entry))?,
         }
     }
     records.flush()

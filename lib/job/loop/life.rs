@@ -82,10 +82,10 @@ impl<'a> Life<'a> {
         let before = now.beat.clone();
         change(&mut now);
         now.beat.trouble = now.fetch_trouble.clone().or_else(|| now.work_trouble.clone());
-        if now.beat != before || before.answered.is_none() {
-            if let Err(error) = heartbeat::write(self.state, &now.beat) {
-                report::trouble(&error);
-            }
+        if (now.beat != before || before.answered.is_none())
+            && let Err(error) = heartbeat::write(self.state, &now.beat)
+        {
+            report::trouble(&error);
         }
     }
 }

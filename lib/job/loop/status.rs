@@ -83,7 +83,7 @@ pub fn show(settings: &Settings, now: Timestamp, records: &mut Records<'_>) -> R
         if records.is_json() {
             records.json(&status)?;
         } else {
-            records.text(&line(&status, now))?;
+            records.text(line(&status, now))?;
         }
     }
     if waiting.unknown + waiting.failed > 0 {
@@ -92,7 +92,7 @@ pub fn show(settings: &Settings, now: Timestamp, records: &mut Records<'_>) -> R
     if records.is_json() {
         records.json(&serde_json::json!({"v": 1, "kind": "waiting", "unknown": waiting.unknown, "failed": waiting.failed}))?;
     } else if waiting.unknown + waiting.failed > 0 {
-        records.text(&format!(
+        records.text(format!(
             "actions: {} unknown, {} failed; see `mail-loop history`",
             waiting.unknown, waiting.failed
         ))?;
