@@ -33,7 +33,7 @@ impl Sandbox {
 pub fn serve(server: Sandbox) -> Result<Status> {
     let mut records = Records::stdout(Form::Lines);
     for (name, value) in server.variables() {
-        records.text(&format!("{name}={}", value.to_string_lossy()))?;
+        records.text(format!("{name}={}", value.to_string_lossy()))?;
     }
     records.flush()?;
     while stop::sleep(LONG) {}
