@@ -164,3 +164,49 @@ fn as_a_library_it_stops_promptly_and_keeps_its_secrets() {
     assert!(idler.at_end() && sender.at_end());
     drop(sandbox::start(options).unwrap());
 }
+
+/// The same numbers at each run (an LCG of Knuth's).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+#[test]
+fn garbled_dialogues_never_make_it_stumble() {
+    const IMAP: &str = "a LOGIN me secret\r\nb SELECT INBOX\r\nc APPEND INBOX (\\Seen) {20+}\r\nSubject: x\r\n\r\nhello\r\n\r\n\
+        d FETCH 1:* (ENVELOPE BODYSTRUCTURE BODY[1.HEADER.FIELDS (A)]<1.2>)\r\ne SEARCH OR TEXT x NOT (SUBJECT y 1:*)\r\n\
+        f STORE 1 +FLAGS (\\Deleted kw)\r\ng LIST \"\" \"%\" RETURN (STATUS (MESSAGES))\r\nh UID COPY 1 INBOX\r\ni IDLE\r\nDONE\r\nj EXPUNGE\r\n";
+    const SMTP: &str = "EHLO x\r\nMAIL FROM:<a@b.c> SIZE=9 BODY=8BITMIME\r\nRCPT TO:<me@by.example>\r\nDATA\r\nSubject: x\r\n\r\n..y\r\n.\r\n\
+        MAIL FROM:<>\r\nRCPT TO:<me+x@by.example>\r\nBDAT 5\r\na: b\nBDAT 2 LAST\r\nxxAUTH PLAIN AG1lAHNlY3JldA==\r\nRSET\r\nVRFY x\r\n";
+    let bench = Bench::new();
+    let user = ["--user", "me@by.example:secret"];
+    let mut running = bench.cmd("mail-sandbox").arg("-C").arg(bench.path("server")).args(user).spawn();
+    let smtp = running.line().strip_prefix("SMTP=").unwrap().to_string();
+    let imap = running.line().strip_prefix("IMAP=").unwrap().to_string();
+    let mut dice = Dice(7);
+    for round in 0..200 {
+        let (url, dialogue) = if round % 2 == 0 { (&imap, IMAP) } else { (&smtp, SMTP) };
+        let mut bytes = dialogue.as_bytes().to_vec();
+        for _ in 0..=dice.below(6) {
+            let at = dice.below(bytes.len());
+            match dice.below(4) {
+                0 => bytes[at] = dice.below(256) as u8,
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, b"{}()\"\\%*<>:\r\n\0 9\xff"[dice.below(16)]),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let mut talk = Talk::connect(url);
+        talk.send(&bytes);
+        talk.finish();
+    }
+    deliver(&smtp, "Subject: still here\r\n\r\nx");
+    assert!(Talk::inbox(&imap).ok("SEARCH SUBJECT \"still here\"")[0].starts_with("* SEARCH "));
+    running.signal(Signal::TERM);
+    let ran = running.wait();
+    assert!(ran.err.is_empty(), "{}", ran.shown());
+}

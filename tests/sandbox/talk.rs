@@ -153,6 +153,13 @@ impl Talk {
         self.stream.fill_buf().map_or(true, <[u8]>::is_empty)
     }
 
+    /// Says that nothing more will come, and reads until the server has closed too.
+    pub fn finish(mut self) {
+        self.sock.shutdown(std::net::Shutdown::Write).expect("an open connection");
+        // A server that closed first, with bytes of ours unread, resets the connection: an end as well.
+        let _ = self.stream.read_to_end(&mut Vec::new());
+    }
+
     pub fn exactly(&mut self, n: usize) -> Vec<u8> {
         let mut bytes = vec![0; n];
         self.stream.read_exact(&mut bytes).expect("so many bytes");

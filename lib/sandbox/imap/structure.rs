@@ -148,6 +148,30 @@ mod tests {
         assert_eq!(String::from_utf8(envelope(head)).unwrap(), wanted);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_have_a_structure_within_the_file(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "--b", "--", "b2", "\r\n", "\n", "\r", ":", "Content-Type: ", "multipart/mixed; boundary=b", "message/rfc822",
+                    "multipart/digest; boundary=\"b2\"", "From: ", "<a@b>", "\"", "(", "\\", ";", "x", "\u{fc}", "\u{0}",
+                ]),
+                0..60,
+            )
+        ) {
+            let mail = pieces.concat();
+            let root = mime::whole(mail.as_bytes()).unwrap();
+            let mut all = root.leaves();
+            all.push(&root);
+            for part in all {
+                assert!(part.header.start <= part.header.end && part.header.end <= part.body.start);
+                assert!(part.body.start <= part.body.end && part.body.end <= mail.len() as u64);
+            }
+            assert!(structure(&root, true).ends_with(b")"));
+            assert!(envelope(&root.head).starts_with(b"("));
+        }
+    }
+
     #[test]
     fn a_multipart_shows_its_parts() {
         let mail = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r\n--b\r\nContent-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: BASE64\r\nContent-Disposition: attachment; filename=a.pdf\r\n\r\nAAAA\r\n--b--\r\n";

@@ -388,7 +388,8 @@ impl Mailbox {
         let message = Message { uid, flags, keywords, size, changed: 0, base, info };
         let path = self.path(&message);
         match fs::hard_link(&piece.path, &path) {
-            Err(why) if why.kind() == io::ErrorKind::CrossesDevices => {
+            // Another file system, or as many links to one file as this one allows (65,000 on ext4).
+            Err(why) if matches!(why.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks) => {
                 let copied = incoming::copy(&piece.path, &self.dir.join("tmp"))?;
                 fs::rename(copied, &path)?;
             }
