@@ -1,4 +1,5 @@
 //! Every test that runs the programs, in one binary (it links once).
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod act;
 mod bench;
 mod demo;
