@@ -133,6 +133,81 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// The usual configuration file: account `school` (user, password `secret` unless a file `password` is there) on
+    /// these servers, a rule that runs `./count {path}` for PDFs, and the loop `homework`; `act` is `print` or `run`.
+    /// `more` goes into the account.
+    pub fn configure(&self, user: &str, smtp: &str, imap: &str, act: &str, more: &str) -> PathBuf {
+        if !self.path("password").exists() {
+            self.write("password", "secret\n");
+        }
+        let (mail, files, count) = (self.path("home/Mail/school"), self.path("home/in"), self.path("count"));
+        let counter = "#!/bin/sh\nprintf '%s\\n' \"$1\" >> \"$(dirname \"$0\")/counted\"\n";
+        self.write("count", counter);
+        std::fs::set_permissions(&count, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("our own file");
+        let text = format!(
+            r#"[account.school]
+address = "{user}"
+smtp = "{smtp}"
+imap = "{imap}"
+password_file = "{}"
+maildir = "{}"
+timeout = "20s"
+{more}
+
+[[rule]]
+name = "print"
+type = "application/pdf"
+run = ["{}", "{{path}}"]
+
+[loop.homework]
+account = "school"
+files = "{}"
+rules = ["print"]
+every = "5m"
+act = "{act}"
+"#,
+            self.path("password").display(),
+            mail.display(),
+            count.display(),
+            files.display()
+        );
+        self.write("home/.config/mailloop/config.toml", text)
+    }
+
+    /// What `./count` was run for, sorted; the names of the files alone.
+    pub fn counted(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("counted")).unwrap_or_default();
+        let mut names: Vec<String> =
+            text.lines().map(|line| line.rsplit('/').next().unwrap_or(line).to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Lays a message with a PDF called `NAME.pdf` into me@by.example's mailbox on the sandbox in `server`.
+    pub fn deliver_pdf(&self, name: &str) {
+        let body = base64_lines(&pdf(name));
+        let text = format!(
+            "From: you@by.example\r\nTo: me@by.example\r\nSubject: {name}\r\nMIME-Version: 1.0\r\nContent-Type: \
+             application/pdf; name=\"{name}.pdf\"\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: \
+             attachment; filename=\"{name}.pdf\"\r\n\r\n{body}"
+        );
+        // Aside and renamed, as every delivery: the server may look at any moment.
+        let aside = self.write(&format!("server/me@by.example/tmp/{name}"), text);
+        let new = self.path("server/me@by.example/new");
+        std::fs::create_dir_all(&new).expect("a directory in the bench");
+        std::fs::rename(aside, new.join(name)).expect("a rename in the bench");
+    }
+}
+
+/// Base64 in lines of 76 characters, ended by CRLF.
+pub fn base64_lines(bytes: &[u8]) -> String {
+    let text = base64_simd::STANDARD.encode_to_string(bytes);
+    let lines = text.as_bytes().chunks(76).map(|line| String::from_utf8_lossy(line).into_owned() + "\r\n");
+    lines.collect()
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
         if std::thread::panicking() {
