@@ -445,3 +445,67 @@ fn trust_before_credentials() {
         send(&url, &["--tls", tls, "--password-file", "secret"]).fails(76).err_has("certificate");
     }
 }
+
+#[test]
+fn silence_and_garbage_have_limits() {
+    let bench = Bench::new();
+    let flood = format!("S: 220 hi\nC: EHLO *\nS- {}\nSTALL", "x".repeat(3_000_000));
+    let endless = format!("S: 220 hi\nC: EHLO *\n{}STALL", "S: 250-again\n".repeat(20_000));
+    for (script, status) in [
+        ("STALL".to_string(), 75),
+        ("S: 220 hi\nC: EHLO *\nSTALL".into(), 75),
+        (hello(&[]) + "C: MAIL *\nSTALL", 75),
+        (hello(&[]) + "C: MAIL *\nS: 250 ok\nC: RCPT *\nSTALL", 75),
+        (hello(&[]) + "C: MAIL *\nS: 250 ok\nC: RCPT *\nS: 250 ok\nC: DATA\nSTALL", 75),
+        (hello(&["PIPELINING"]) + "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 ok\nSTALL", 75),
+        (flood, 76),
+        (endless, 76),
+    ] {
+        let play = Transcript::play([script]);
+        let ran = inject(&bench, &play.url("smtp"), &["a@y.example"]).args(["--timeout", "300ms"]).run();
+        assert_eq!(ran.fails(status).out_text(), "");
+        play.heard();
+    }
+}
+
+#[test]
+fn more_recipients_than_a_server_must_take_go_in_groups() {
+    let bench = Bench::new();
+    let group = |n: usize| {
+        let asked = "C: RCPT *\n".repeat(n);
+        format!(
+            "C: MAIL *\n{asked}C: DATA\nS: 250 ok\n{}S: 354 go\nC~ .\nS: 250 ok\n",
+            "S: 250 ok\n".repeat(n)
+        )
+    };
+    let play = Transcript::play([hello(&["PIPELINING"]) + &group(100) + &group(50) + "C: QUIT"]);
+    let list: Vec<String> = (0..150).map(|n| format!("u{n}@y.example")).collect();
+    let ran = inject(&bench, &play.url("smtp"), &[&list.join(", ")]).arg("--json").run().ok();
+    assert_eq!(fates(&ran).len(), 150);
+    play.heard();
+}
+
+#[test]
+fn asked_to_end_it_still_hears_the_answer_that_decides() {
+    let bench = Bench::new();
+    let start = "C: MAIL *\nS: 250 ok\nC: RCPT *\nS: 250 ok\nC: DATA\nS: 354 go\nC~ .\nPAUSE\nS: 250 2.0.0 ok\nC? QUIT";
+    let play = Transcript::play([hello(&[]) + start]);
+    let running = inject(&bench, &play.url("smtp"), &["a@y.example"]).arg("--json").spawn();
+    play.await_pause();
+    running.signal(rustix::process::Signal::TERM);
+    play.go();
+    let ran = running.wait();
+    assert_eq!(ran.signal, Some(15), "{}", ran.shown());
+    assert_eq!(fates(&ran), ["a@y.example:done"]);
+    play.heard();
+}
+
+#[test]
+fn help_teaches() {
+    let bench = Bench::new();
+    for program in ["mail-inject", "mail-queue"] {
+        let text = bench.cmd(program).arg("--help").run().ok().out_text();
+        assert!(text.contains("Examples:\n") && text.contains("Status"), "{text}");
+        bench.cmd(program).arg("--version").run().ok();
+    }
+}

@@ -319,13 +319,14 @@ fn a_full_disk_accepts_nothing() {
 }
 
 /// Three recipients: two are taken, one is refused. Killed anywhere, each is delivered once or told as unknown.
-fn survives(bench: &Bench, server: &Server, stop: &str) {
+fn survives(bench: &Bench, server: &Server, how: &str, stop: &str) {
     let to = ["you@by.example", "me@by.example", "nobody@by.example"];
     let state = format!("state-{stop}");
     let id = accept(bench, &server.smtp, &to).args(["--state", &state]).run().ok().out_text();
     let id = id.trim();
-    let ran = queue(bench, &["run", "--state", &state]).env("MAILLOOP_STOP", stop).run();
-    assert_eq!(ran.signal, Some(9), "{stop}: {}", ran.shown());
+    let ran = queue(bench, &["run", "--state", &state]).env(how, stop).run();
+    let is_killed = how == "MAILLOOP_STOP";
+    assert_eq!(ran.signal, is_killed.then_some(9), "{stop}: {}", ran.shown());
     queue(bench, &["run", "--state", &state]).run();
     let list = queue(bench, &["list", "--json", "--state", &state]).run().ok();
     let waiting = states(&list);
@@ -353,8 +354,30 @@ fn a_run_killed_at_every_step_loses_and_doubles_nothing() {
     let to = ["you@by.example", "me@by.example", "nobody@by.example"];
     accept(&bench, &server.smtp, &to).args(["--state", "count"]).run().ok();
     for stop in stops(steps(&bench, queue(&bench, &["run", "--state", "count"]))) {
-        survives(&bench, &server, &stop);
+        survives(&bench, &server, "MAILLOOP_STOP", &stop);
     }
+}
+
+#[test]
+fn a_disk_that_fails_at_any_step_of_a_run_loses_and_doubles_nothing() {
+    let bench = Bench::new();
+    let server = bench.sandbox();
+    let to = ["you@by.example", "me@by.example", "nobody@by.example"];
+    accept(&bench, &server.smtp, &to).args(["--state", "count"]).run().ok();
+    for step in 1..=steps(&bench, queue(&bench, &["run", "--state", "count"])) {
+        survives(&bench, &server, "MAILLOOP_FAIL", &step.to_string());
+    }
+}
+
+#[test]
+fn what_a_power_cut_left_of_a_finished_message_is_put_away() {
+    let bench = Bench::new();
+    accept(&bench, "smtp://127.0.0.1:9", &["a@y.example"]).run().ok();
+    let dir = bench.path(&format!("home/.local/state/mailloop/queue/mail/{}", only_id(&bench)));
+    std::fs::rename(dir.join("1.due"), dir.join("1.done")).unwrap();
+    std::fs::remove_file(dir.join("envelope")).unwrap();
+    queue(&bench, &["run"]).run().ok();
+    assert!(bench.files("home/.local/state/mailloop/queue").is_empty());
 }
 
 /// All recipients taken: the message is removed, which may be cut anywhere.

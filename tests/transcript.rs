@@ -10,6 +10,7 @@
 //! C~ .                read lines up to and with this one
 //! CLOSE               close the connection (also at the end of the script)
 //! STALL               say nothing more; wait until the client closes
+//! PAUSE               wait until the test says `go`
 //! ```
 //!
 //! It speaks no protocol of its own, so it serves for SMTP and IMAP alike.
@@ -18,6 +19,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ use std::time::Duration;
 pub struct Transcript {
     pub address: SocketAddr,
     over: Arc<AtomicBool>,
+    paused: Receiver<()>,
+    go: Sender<()>,
     player: Option<JoinHandle<Result<Vec<String>, String>>>,
 }
 
@@ -36,6 +40,12 @@ impl Transcript {
         let address = listener.local_addr().expect("it is bound");
         let over = Arc::new(AtomicBool::new(false));
         let ended = over.clone();
+        let (pausing, paused) = mpsc::channel();
+        let (go, going) = mpsc::channel();
+        let pause = move || {
+            let _ = pausing.send(());
+            let _ = going.recv_timeout(Duration::from_secs(30));
+        };
         let player = std::thread::spawn(move || {
             let mut heard = Vec::new();
             for script in scripts {
@@ -43,16 +53,27 @@ impl Transcript {
                 if ended.load(Ordering::SeqCst) {
                     break;
                 }
-                connection(socket, &script, &mut heard)?;
+                connection(socket, &script, &mut heard, &pause)?;
             }
             Ok(heard)
         });
-        Transcript { address, over, player: Some(player) }
+        Transcript { address, over, paused, go, player: Some(player) }
     }
 
     /// `smtp://127.0.0.1:PORT`
     pub fn url(&self, scheme: &str) -> String {
         format!("{scheme}://{}", self.address)
+    }
+
+    /// Waits until the play has come to a PAUSE.
+    #[track_caller]
+    pub fn await_pause(&self) {
+        self.paused.recv_timeout(Duration::from_secs(30)).expect("the play comes to its PAUSE");
+    }
+
+    /// Ends a PAUSE.
+    pub fn go(&self) {
+        let _ = self.go.send(());
     }
 
     /// Waits for the end of the play; every line that the clients sent. Panics where one said something else.
@@ -66,7 +87,12 @@ impl Transcript {
     }
 }
 
-fn connection(socket: TcpStream, script: &str, heard: &mut Vec<String>) -> Result<(), String> {
+fn connection(
+    socket: TcpStream,
+    script: &str,
+    heard: &mut Vec<String>,
+    pause: &dyn Fn(),
+) -> Result<(), String> {
     socket.set_read_timeout(Some(Duration::from_secs(30))).map_err(|why| why.to_string())?;
     let mut writer = socket.try_clone().map_err(|why| why.to_string())?;
     let mut reader = BufReader::new(socket);
@@ -79,6 +105,10 @@ fn connection(socket: TcpStream, script: &str, heard: &mut Vec<String>) -> Resul
                 if !listen(&mut reader, word, rest, heard)? {
                     return Ok(());
                 }
+                Ok(())
+            }
+            "PAUSE" => {
+                pause();
                 Ok(())
             }
             "CLOSE" => return Ok(()),

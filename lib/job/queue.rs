@@ -72,6 +72,8 @@ struct Run<'a, 'b> {
 enum Line {
     Up(Box<Courier>),
     Down(String),
+    /// Nothing is to be sent.
+    Unneeded,
 }
 
 impl Run<'_, '_> {
@@ -81,20 +83,25 @@ impl Run<'_, '_> {
         for id in self.spool.ids(Place::Mail)? {
             match self.spool.peek(Place::Mail, &id) {
                 Ok(None) => {}
-                Ok(Some(entry)) if self.has_work(&entry) => {
+                Ok(Some(entry)) if entry.recipients.iter().any(|each| each.is_due(self.now)) => {
                     let way = entry.envelope.map(|envelope| envelope.way).unwrap_or_default();
                     ways.entry(way.key()).or_insert_with(|| (way, Vec::new())).1.push(id);
                 }
-                Ok(Some(entry)) => self.note_waiting(&entry),
+                Ok(Some(entry)) => {
+                    self.note_waiting(&entry);
+                    self.without_way(&entry);
+                }
                 Err(error) => self.trouble(&error),
             }
         }
         Ok(ways)
     }
 
-    fn has_work(&self, entry: &Entry) -> bool {
-        let busy = |state| matches!(state, State::Trying | State::Done | State::Failed);
-        entry.recipients.iter().any(|each| each.is_due(self.now) || busy(each.state))
+    /// What a run that died left: to be owned up to, or to be put away. That needs no connection.
+    fn without_way(&mut self, entry: &Entry) {
+        if entry.recipients.iter().any(|each| each.state == State::Trying) || entry.is_settled() {
+            self.one_id(&entry.id, &mut Line::Unneeded);
+        }
     }
 
     fn note_waiting(&mut self, entry: &Entry) {
@@ -117,25 +124,30 @@ impl Run<'_, '_> {
             if stop::requested() || self.records.gone() {
                 break;
             }
-            let done = match self.spool.take(Place::Mail, id, Duration::ZERO) {
-                Ok(None) => Ok(()),
-                Ok(Some(taken)) => self.one_message(taken, &mut line),
-                Err(error) if error.kind() == Kind::Temporary => {
-                    report::detail(format_args!("{id} is in the hands of another run"));
-                    self.status.add(Kind::Temporary);
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = done {
-                self.trouble(&error.context(format_args!("message {id} of the queue")));
-            }
+            self.one_id(id, &mut line);
             self.records.flush()?;
         }
         if let Line::Up(courier) = line {
             courier.close();
         }
         Ok(())
+    }
+
+    /// What happens to one message concerns no other.
+    fn one_id(&mut self, id: &str, line: &mut Line) {
+        let done = match self.spool.take(Place::Mail, id, Duration::ZERO) {
+            Ok(None) => Ok(()),
+            Ok(Some(taken)) => self.one_message(taken, line),
+            Err(error) if error.kind() == Kind::Temporary => {
+                report::detail(format_args!("{id} is in the hands of another run"));
+                self.status.add(Kind::Temporary);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            self.trouble(&error.context(format_args!("message {id} of the queue")));
+        }
     }
 
     fn down(&mut self, error: &Error) -> Line {
@@ -175,6 +187,7 @@ impl Run<'_, '_> {
     fn send(&mut self, entry: &mut Entry, envelope: &Envelope, due: &[usize], line: &mut Line) -> Result<()> {
         let to: Vec<Address> = due.iter().map(|at| entry.recipients[*at].to.clone()).collect();
         let answers = match line {
+            Line::Unneeded => return Ok(()),
             Line::Up(courier) => match give(courier, entry, envelope, due, &to) {
                 Err(Failed::Message(error)) => {
                     // The dot was not sent, so a mark that was set says too much.

@@ -8,7 +8,7 @@
 use lettre::message::header::{
     ContentTransferEncoding, ContentType, HeaderName, HeaderValue, Headers, MIME_VERSION_1_0,
 };
-use lettre::message::{Body, Mailbox as LettreMailbox, Message, MultiPart, SinglePart};
+use lettre::message::{Body, Mailbox as LettreMailbox, Mailboxes, Message, MultiPart, SinglePart, header};
 
 use super::address::{Address, Mailbox};
 use super::outgoing::Stamp;
@@ -105,11 +105,10 @@ fn framed(draft: &Draft, stamp: &Stamp, message_id: &str) -> Result<Message> {
         .from(for_lettre(&draft.from)?)
         .date(stamp.date.timestamp().into())
         .raw_header(raw("Message-ID", message_id));
-    for mailbox in &draft.to {
-        builder = builder.to(for_lettre(mailbox)?);
-    }
-    for mailbox in &draft.cc {
-        builder = builder.cc(for_lettre(mailbox)?);
+    for (name, list) in [("To", &draft.to), ("Cc", &draft.cc)] {
+        if !list.is_empty() {
+            builder = builder.raw_header(raw(name, &folded(list)?));
+        }
     }
     if let Some(subject) = &draft.subject {
         check_value("Subject", subject)?;
@@ -159,6 +158,17 @@ fn for_lettre(mailbox: &Mailbox) -> Result<LettreMailbox> {
     // Address::parse was stricter than lettre, but for what is local custom somewhere.
     let address = lettre::Address::new_dangerous(mailbox.address.local(), mailbox.address.domain());
     Ok(LettreMailbox::new(mailbox.name.clone(), address))
+}
+
+/// A list of addresses, one a line: lettre does not fold lists.
+fn folded(list: &[Mailbox]) -> Result<String> {
+    let encoded = |mailbox: &Mailbox| {
+        let mut one = Headers::new();
+        one.set(header::To::from(Mailboxes::from(for_lettre(mailbox)?)));
+        let text = one.to_string();
+        Ok(text.strip_prefix("To: ").unwrap_or(&text).trim_end().to_string())
+    };
+    Ok(list.iter().map(encoded).collect::<Result<Vec<_>>>()?.join(",\r\n "))
 }
 
 fn raw(name: &'static str, value: &str) -> HeaderValue {
