@@ -5,7 +5,7 @@
 use crate::bench::{Bench, base64_lines, pdf};
 
 /// Names that a shell or a line-based reader would trip over.
-const NAMES: [&str; 4] = ["plain", "two words", "it's \"quoted\" $(id)", "día"];
+pub const NAMES: [&str; 4] = ["plain", "two words", "it's \"quoted\" $(id)", "día"];
 
 /// Three messages with PDFs on the embedded server, and an account `school` for it.
 fn bench() -> (Bench, crate::bench::Server) {
