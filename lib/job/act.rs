@@ -4,7 +4,7 @@
 //! was done before (`store::ledger`), then print the command or run it (`command`), and say so. Nothing is run
 //! before its claim is durable, and no lock is held while it runs. Asked to end, the job finishes the file in hand.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ use tell::{About, lossy};
 
 /// How long a command may take where neither its rule nor the caller says so.
 pub const LIMIT: Duration = Duration::from_secs(300);
+
+/// In the place of a rule's name, for files that were removed before a rule could decide.
+const GONE: &str = "(gone)";
 
 /// What happens with a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +111,7 @@ pub fn pending(options: &Options, outs: &[PathBuf], records: &mut Records<'_>) -
             if actor.is_over() {
                 break;
             }
-            if !actor.was_settled(&file)? {
+            if !actor.was_settled(&file)? && !actor.is_gone(&file)? {
                 actor.act(Item::Record(Box::new(file)))?;
             }
         }
@@ -123,8 +126,6 @@ struct Actor<'a, 'r> {
     ledger: Option<Ledger>,
     journals: Journals,
     records: &'a mut Records<'r>,
-    /// How many commands of each rule were printed in this run, without the ledger's knowing.
-    printed: HashMap<String, u32>,
     /// What was printed of a journal in this run: the same thing may stand there twice.
     shown: HashSet<Key>,
     /// How many files of each rule were held in this run.
@@ -147,7 +148,6 @@ impl<'a, 'r> Actor<'a, 'r> {
             ledger,
             journals: Journals::default(),
             records,
-            printed: HashMap::new(),
             shown: HashSet::new(),
             held: BTreeMap::new(),
             status: Status::DONE,
@@ -194,6 +194,35 @@ impl<'a, 'r> Actor<'a, 'r> {
             }
         }
         Ok(false)
+    }
+
+    /// True if a file of the journal was removed before anything was done with it. That is its owner's decision, said
+    /// and remembered once; should it come back, it is acted on after all.
+    fn is_gone(&mut self, file: &File) -> Result<bool> {
+        let Some(path) = file.path.get() else { return Ok(false) };
+        if !matches!(std::fs::symlink_metadata(path), Err(why) if why.kind() == std::io::ErrorKind::NotFound)
+        {
+            return Ok(false);
+        }
+        let why = "it was removed before anything was done with it";
+        let about = About::file(file, None);
+        let key = Key { rule: GONE.into(), file: file.sha256.clone(), message: None };
+        let claims = self.options.mode != Mode::Print && !self.options.dry_run && !self.options.explain;
+        let news = match &mut self.ledger {
+            Some(ledger) if claims => {
+                let settle = Some(End::because(State::Skipped, why.to_string()));
+                let (argv, again) = (Vec::new(), Again::No);
+                let claim = Claim { key: &key, path, argv, again, max_per_hour: None, settle };
+                matches!(ledger.claim(claim)?, Claimed::Ours(_))
+            }
+            Some(ledger) => ledger.before(&key)?.is_none(),
+            None => true,
+        };
+        if news && self.shown.insert(key) {
+            report::say(format_args!("{}: {why}", path.display()));
+            self.record(&about, &[], "skipped", &End::because(State::Skipped, why.to_string()))?;
+        }
+        Ok(true)
     }
 
     /// The way of one file.
@@ -271,11 +300,7 @@ impl<'a, 'r> Actor<'a, 'r> {
         if self.pending && !self.shown.insert(key.clone()) {
             return Ok(());
         }
-        let printed = self.printed.entry(key.rule).or_default();
-        if let Some(most) = order.max_per_hour().filter(|most| *printed >= *most) {
-            return self.hold(&About::of(known, order), most);
-        }
-        *printed += 1;
+        // Nothing is remembered, so there is no hour to count in: what is only looked at is shown whole.
         self.show(&About::of(known, order), &argv)
     }
 

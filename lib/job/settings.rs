@@ -31,15 +31,19 @@ impl Settings {
         let Some(file) = named.clone().or_else(usual_file) else {
             return Ok(Settings { state, ..Settings::default() });
         };
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(&file) {
+            Ok(bytes) => bytes,
             Err(why) if named.is_none() && why.kind() == io::ErrorKind::NotFound => {
                 return Ok(Settings { state, ..Settings::default() });
             }
             Err(why) => return Err(Error::reading(&file, why).hint("`mail-loop init` writes one")),
         };
+        check_place(&file)?;
+        let text = String::from_utf8(bytes).map_err(|why| {
+            Error::new(Kind::Config, format!("cannot use {}", file.display()), why.utf8_error())
+        })?;
         let config = Config::parse(&text, &file, home().as_deref())?;
-        check(&file, &config)?;
+        check_password(&file, &config)?;
         Ok(Settings { config, file: Some(file), state })
     }
 
@@ -91,11 +95,13 @@ fn path_from(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-fn check(file: &Path, config: &Config) -> Result<()> {
+fn check_place(file: &Path) -> Result<()> {
     durable::check_private(file)?;
-    if let Some(dir) = file.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        durable::check_private(dir)?;
-    }
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    durable::check_private(dir)
+}
+
+fn check_password(file: &Path, config: &Config) -> Result<()> {
     let readable = std::fs::metadata(file).map_err(|why| Error::reading(file, why))?.mode() & 0o044 != 0;
     if readable && config.account.values().any(|account| account.password.is_some()) {
         let what = format!("{} holds a password and can be read by others", file.display());

@@ -105,15 +105,18 @@ impl Template {
             Some(_) if argv[0].is_empty() => return Err("the program to run has no name".into()),
             _ => {}
         }
-        if shell::script_at(argv).is_some_and(|script| holds(&words[script])) {
-            return Err(
-                "a shell would read what a message says as part of its script; write \"$1\" in the script \
-                        and the placeholder as a word after it: sh -c 'lp \"$1\"' sh {}"
-                    .into(),
-            );
-        }
+        let mut whole = argv.to_vec();
         if !words.iter().any(|word| holds(word)) {
             words.push(vec![Piece::Field(Field::Path)]);
+            whole.push("{}".into());
+        }
+        if let Some(at) = (0..whole.len()).find(|at| holds(&words[*at]) && shell::is_code(&whole, *at)) {
+            return Err(format!(
+                "{} would read {:?} as code, with what a message says in it; put it into a script of your own that takes \
+                 the file as its argument, or for a shell: sh -c 'lp \"$1\"' sh {{}}",
+                whole[0].to_string_lossy(),
+                whole[at].to_string_lossy()
+            ));
         }
         let mut digest = Sha256::new();
         for word in argv {

@@ -8,7 +8,7 @@
 //! | nothing, or a claim settled as `free` | | yes: it surely did not happen |
 //! | a claim whose process still lives | `claimed` | no, it is being done |
 //! | a claim whose process is gone | `unknown` | only with *again* |
-//! | settled `emitted`, `done`, `failed`, `unknown` | that | only with *again* |
+//! | settled `emitted`, `done`, `failed`, `skipped`, `unknown` | that | only with *again* |
 //!
 //! A claim's process holds a kernel lock on `STATE/act/live-…` as long as it lives, and the claim names that file:
 //! pids come back, across containers too; a lock ends with its holder. The ledger's own lock is held while a claim

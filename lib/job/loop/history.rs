@@ -7,6 +7,9 @@ use crate::store::ledger::{Entry, Ledger};
 
 /// Shows the ledger, or its last `last` entries.
 pub fn show(settings: &Settings, last: Option<usize>, records: &mut Records<'_>) -> Result<()> {
+    if settings.state.is_dir() {
+        settings.state()?;
+    }
     let Some(mut ledger) = Ledger::open_existing(&settings.state, crate::cli::TIMEOUT)? else {
         return Ok(());
     };

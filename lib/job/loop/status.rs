@@ -4,17 +4,17 @@
 //! answered for three times its period, or was never asked, or its process is gone; *degraded* when it reports
 //! trouble or something is unknown, held or dead.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::durable::Dir;
 use crate::error::Result;
 use crate::job::settings::Settings;
 use crate::report::{Records, printable};
 use crate::store::heartbeat::{self, Heartbeat};
-use crate::store::ledger::{Ledger, State};
+use crate::store::ledger::{Key, Ledger, State};
 
 /// How it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -72,7 +72,7 @@ pub struct Waiting {
 
 /// Shows every loop of the configuration; the worst health counts.
 pub fn show(settings: &Settings, now: Timestamp, records: &mut Records<'_>) -> Result<Health> {
-    let state = settings.state.is_dir().then(|| Dir::open(&settings.state)).transpose()?;
+    let state = settings.state.is_dir().then(|| settings.state()).transpose()?;
     let waiting = waiting(settings)?;
     let mut worst = Health::Ok;
     for (name, each) in &settings.config.loops {
@@ -142,8 +142,10 @@ fn waiting(settings: &Settings) -> Result<Waiting> {
     let Some(mut ledger) = Ledger::open_existing(&settings.state, crate::cli::TIMEOUT)? else {
         return Ok(Waiting::default());
     };
-    let entries = ledger.entries()?;
-    let count = |state| entries.iter().filter(|entry| entry.state == state).count();
+    // Of several claims of the same thing the last one says how it stands.
+    let last: HashMap<Key, State> =
+        ledger.entries()?.into_iter().map(|entry| (entry.key, entry.state)).collect();
+    let count = |state| last.values().filter(|is| **is == state).count();
     Ok(Waiting { unknown: count(State::Unknown), failed: count(State::Failed) })
 }
 

@@ -33,6 +33,8 @@ pub enum State {
     Failed,
     /// Nobody knows whether it happened.
     Unknown,
+    /// It was decided that nothing is to be done.
+    Skipped,
     /// It surely did not happen.
     Free,
 }
@@ -46,6 +48,7 @@ impl State {
             State::Done => "done",
             State::Failed => "failed",
             State::Unknown => "unknown",
+            State::Skipped => "skipped",
             State::Free => "free",
         }
     }
@@ -94,7 +97,7 @@ impl Again {
         match state {
             State::Free => true,
             State::Claimed => false,
-            State::Failed | State::Unknown => self != Again::No,
+            State::Failed | State::Unknown | State::Skipped => self != Again::No,
             State::Done | State::Emitted => self == Again::All,
         }
     }
