@@ -179,10 +179,13 @@ fn write_first(wanted: Init, place: &Place) -> Result<()> {
     };
     let prompts: &mut dyn io::Write =
         if io::stdin().is_terminal() { &mut io::stderr() } else { &mut io::sink() };
-    init::write(&known, &file, jiff::Timestamp::now(), &mut io::stdin().lock(), prompts)?;
+    let name = init::write(&known, &file, jiff::Timestamp::now(), &mut io::stdin().lock(), prompts)?;
     let mut out = Records::stdout(Form::Lines);
     out.path(&file)?;
     out.flush()?;
-    report::say("now try it: mail-fetch ACCOUNT, then mail-loop once; nothing is run before act = \"run\"");
+    let config = place.config.as_ref().map_or(String::new(), |file| format!(" -c {}", file.display()));
+    report::say(format_args!(
+        "now try it: mail-fetch{config} {name}, then mail-loop{config} once; nothing is run before act = \"run\""
+    ));
     Ok(())
 }

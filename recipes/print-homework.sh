@@ -8,10 +8,13 @@ account=$1
 maildir=${MAILDIR:-$HOME/Mail/$account}
 files=${FILES:-$HOME/in}
 
-mail-fetch -0 "$account" | mail-dissect -0 -C "$files" >/dev/null
-mail-dissect --pending "$maildir" -C "$files" >/dev/null
+status=0
+mail-fetch -0 "$account" | mail-dissect -0 -C "$files" >/dev/null || status=$?
+# One damaged message (65) must not keep the others from being printed: go on, and say so at the end.
+mail-dissect --pending "$maildir" -C "$files" >/dev/null || status=$?
 if [ "${RUN:-0}" = 1 ]; then
-  mail-act --pending "$files" --run
+  mail-act --pending "$files" --run || status=$?
 else
-  mail-act --pending "$files"
+  mail-act --pending "$files" || status=$?
 fi
+exit "$status"

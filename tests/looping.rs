@@ -130,6 +130,38 @@ fn a_failed_action_degrades_the_status() {
     assert_eq!(home.status(), 1);
     let status = home.bench.cmd("mail-loop").args(["status", "--json"]).run().fails(1).json();
     assert_eq!((status[0]["health"].as_str(), status[1]["failed"].as_u64()), (Some("degraded"), Some(1)));
+    // Repaired and done again, it is well.
+    home.bench.write("count", "#!/bin/sh\nexit 0\n");
+    home.bench.cmd("mail-act").args(["--pending", "home/in", "--run", "--again"]).run().ok();
+    home.bench.cmd("mail-loop").arg("once").run().ok();
+    assert_eq!(home.status(), 0);
+}
+
+#[test]
+fn a_removed_file_is_no_trouble() {
+    let home = Home::new("run");
+    home.bench.deliver_pdf("one");
+    home.bench.sh("mail-fetch school | mail-dissect -C ~/in; rm ~/in/one.pdf").run().ok();
+    home.bench.cmd("mail-loop").arg("once").run().ok().err_has("it was removed");
+    let again = home.bench.cmd("mail-loop").arg("once").run().ok();
+    assert!(again.err.is_empty(), "{}", again.shown());
+    assert_eq!(home.status(), 0);
+}
+
+#[test]
+fn what_others_can_write_to_is_refused() {
+    let home = Home::new("print");
+    home.bench.cmd("mail-loop").arg("once").run().ok();
+    let open = |rel: &str| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(home.bench.path(rel), mode).unwrap();
+    };
+    open("home/.local/state/mailloop");
+    for what in ["once", "status", "history"] {
+        home.bench.cmd("mail-loop").arg(what).run().fails(78).err_has("written to by others");
+    }
+    open("home/.config/mailloop");
+    home.bench.sh("cd ~/.config/mailloop; mail-fetch -c config.toml school").run().fails(78);
 }
 
 #[test]
@@ -181,5 +213,5 @@ fn bad_configurations_are_told_with_their_place() {
     bench.write(config, "[[rule]]\nname = \"p\"\nrun = [\"lp\"]\nauthenticated = true\n");
     std::fs::set_permissions(bench.path(config), mode(0o600)).unwrap();
     bench.cmd("mail-act").arg("--check").run().fails(64);
-    bench.cmd("mail-act").arg("x.pdf").run().fails(78).err_has("line 2, column 1");
+    bench.cmd("mail-act").arg("x.pdf").run().fails(78).err_has("line 1, column 1");
 }

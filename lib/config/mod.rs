@@ -10,8 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Kind, Result};
+use place::Blame;
 
 mod peer;
+mod place;
 pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
 
 /// The whole file.
@@ -194,9 +196,9 @@ impl Config {
     pub fn parse(text: &str, file: &Path, home: Option<&Path>) -> Result<Config> {
         let doing = || format!("cannot use {}", file.display());
         let mut config: Config = toml::from_str(text)
-            .map_err(|why| Error::new(Kind::Config, doing(), why.to_string().trim_end()))?;
-        config.check().map_err(|(key, why)| {
-            Error::new(Kind::Config, doing(), format!("{}{why}", place_of(text, &key)))
+            .map_err(|why| Error::new(Kind::Config, doing(), place::of_error(text, &why)))?;
+        config.check().map_err(|(blame, why)| {
+            Error::new(Kind::Config, doing(), format!("{}{why}", place::of(text, &blame)))
         })?;
         if let Some(home) = home {
             config.expand(home);
@@ -214,10 +216,14 @@ impl Config {
         })
     }
 
-    /// What a single value cannot show; the key to blame and why.
-    fn check(&self) -> Result<(), (String, String)> {
+    /// What a single value cannot show; what is to blame, and why.
+    fn check(&self) -> Result<(), (Blame, String)> {
         for (name, account) in &self.account {
-            let key = format!("[account.{name}]");
+            let key = Blame::Account(name.clone());
+            let of = |server: &Option<Server>| server.as_ref().map(|server| server.scheme.is_imap());
+            if of(&account.imap) == Some(false) || of(&account.smtp) == Some(true) {
+                return Err((key, format!("account {name}: imap wants an imap URL, smtp an smtp one")));
+            }
             if [
                 account.password.is_some(),
                 account.password_file.is_some(),
@@ -238,8 +244,8 @@ impl Config {
             }
         }
         let mut names = std::collections::BTreeSet::new();
-        for rule in &self.rule {
-            let key = format!("name = \"{}\"", rule.name);
+        for (number, rule) in self.rule.iter().enumerate() {
+            let key = Blame::Rule(number);
             if rule.name.is_empty() || !names.insert(rule.name.as_str()) {
                 return Err((key, format!("rule {:?}: a rule needs a name of its own", rule.name)));
             }
@@ -258,7 +264,7 @@ impl Config {
             }
         }
         for (name, each) in &self.loops {
-            let key = format!("[loop.{name}]");
+            let key = Blame::Loop(name.clone());
             let Some(account) = self.account.get(&each.account) else {
                 return Err((key, format!("loop {name}: there is no account {:?}", each.account)));
             };
@@ -287,16 +293,6 @@ impl Config {
         }
         self.loops.values_mut().for_each(|each| tilde(&mut each.files));
     }
-}
-
-/// `line 3, column 1: ` of the first line that begins with or holds `key`.
-fn place_of(text: &str, key: &str) -> String {
-    let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-    let found = text.lines().enumerate().find(|(_, line)| squeeze(line).contains(&squeeze(key)));
-    found.map_or(String::new(), |(number, line)| {
-        let column = line.len() - line.trim_start().len() + 1;
-        format!("line {}, column {column}: ", number + 1)
-    })
 }
 
 #[cfg(test)]

@@ -25,6 +25,13 @@ pub enum Scheme {
     Imaps,
 }
 
+impl Scheme {
+    /// True where IMAP is spoken.
+    pub fn is_imap(self) -> bool {
+        matches!(self, Scheme::Imap | Scheme::Imaps)
+    }
+}
+
 /// How the line is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,6 +78,10 @@ impl FromStr for Server {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // First, so that no other message repeats a password.
+        if text.contains('@') {
+            return Err("a URL must not hold a user or password; use --user and --password-file".into());
+        }
         let wrong =
             |why: &str| format!("{text:?} is no server: {why}; write imaps://host or smtps://host:465");
         let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
@@ -82,9 +93,6 @@ impl FromStr for Server {
             _ => return Err(wrong("its scheme is none of smtp, smtps, imap, imaps")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains('@') {
-            return Err("a URL must not hold a user or password; use --user and --password-file".into());
-        }
         let (host, port) = split_port(rest).ok_or_else(|| wrong("host and port are wrong"))?;
         let port = match port {
             None => default,

@@ -52,15 +52,31 @@ fn an_unknown_key_is_named_with_its_place() {
 #[test]
 fn a_wrong_meaning_is_named_with_its_place() {
     let error = parse("\n[loop.a]\naccount = \"x\"\nfiles = \"f\"\n").unwrap_err();
-    assert!(error.to_string().contains("line 2, column 1: loop a: there is no account \"x\""), "{error}");
-    let error = parse("[[rule]]\nname=\"p\"\nauthenticated = true\nrun=[\"lp\"]\n").unwrap_err();
+    assert!(error.to_string().contains("line 2, column 7: loop a: there is no account \"x\""), "{error}");
+    let error = parse("\n\n[[rule]]\nname=\"p\"\nauthenticated = true\nrun=[\"lp\"]\n").unwrap_err();
     assert_eq!(error.status(), 78);
+    assert!(error.to_string().contains("line 3, column 1: rule \"p\": authenticated"), "{error}");
+    let error = parse("[account.x]\nimap = \"smtps://x\"\n").unwrap_err();
+    assert!(error.to_string().contains("line 1, column 10: account x: imap wants"), "{error}");
 }
 
 #[test]
 fn a_password_is_never_shown() {
     let config = parse("[account.x]\npassword = \"hunter2\"\n").unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
+    for text in [
+        "[account.x]\npassword = \"hunter2\n",
+        "[account.x]\npassword = [\"hunter2\"]\n",
+        "[account.x]\npassword_command = \"echo hunter2\"\n",
+        "[account.x]\nimap = \"imaps://me:hunter2@x\"\n",
+        "[account.x]\nimap = \"imaps//me:hunter2@x\"\n",
+        "[account.x]\npasword = \"hunter2\"\n",
+        "[account.x]\npassword = \"hunter2\" x\n",
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(!error.to_string().contains("hunter2") && error.to_string().contains("line 2"), "{error}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
 }
 
 #[test]

@@ -40,13 +40,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn run(options: Options, out: &mut Records<'_>) -> Result<()> {
     let dir = tempfile::Builder::new()
         .prefix("mailloop-demo-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .tempdir()
         .map_err(|why| Error::creating(std::env::temp_dir().join("mailloop-demo-…"), why))?;
     let done = Demo::start(dir.path()).and_then(|demo| demo.rounds(options.rounds, out));
     if options.keep {
         out.text(format!("everything is kept in {}", dir.keep().display()))?;
     }
-    done?;
+    // Being asked to end is the usual end of endless rounds, wherever it finds us.
+    if !stop::requested() {
+        done?;
+    }
     out.text(
         "The same with your own mail: `mail-loop init` writes a configuration, `mail-loop once` runs it through, \
          `mail-loop run` goes on.",

@@ -73,7 +73,8 @@ struct Answers {
     hint: &'static str,
 }
 
-/// Writes the configuration to `file` (0600, durable on return) after asking `input` for what is not known.
+/// Writes the configuration to `file` (0600, durable on return) after asking `input` for what is not known; gives the
+/// account's name.
 ///
 /// 73 where the file is there already; 64 where an answer is missing or makes no sense.
 pub fn write(
@@ -82,7 +83,7 @@ pub fn write(
     now: jiff::Timestamp,
     input: &mut dyn BufRead,
     prompts: &mut dyn Write,
-) -> Result<()> {
+) -> Result<String> {
     if file.symlink_metadata().is_ok() {
         return Err(Error::plain(Kind::CannotCreate, format!("{} is there already", file.display()))
             .hint("edit it, or name another with -c"));
@@ -96,7 +97,8 @@ pub fn write(
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(|| Error::plain(Kind::Usage, format!("{} is no name for a file", file.display())))?;
-    Dir::create(parent, 0o700)?.replace(name, text.as_bytes(), 0o600)
+    Dir::create(parent, 0o700)?.replace(name, text.as_bytes(), 0o600)?;
+    Ok(answers.name)
 }
 
 fn gather(known: &Known, asker: &mut Asker<'_>) -> Result<Answers> {
@@ -144,6 +146,8 @@ fn account_name(domain: &str) -> String {
 /// The line of the file that says where the password comes from.
 fn password(known: &Known, name: &str, asker: &mut Asker<'_>) -> Result<String> {
     if let Some(file) = &known.password_file {
+        // cron and systemd start in other directories.
+        let file = std::path::absolute(file).map_err(|why| Error::reading(file, why))?;
         return Ok(format!("password_file = {}", quoted(&file.to_string_lossy())));
     }
     let default = format!("pass show mail/{name}");
@@ -203,6 +207,8 @@ fn text(answers: &Answers, now: jiff::Timestamp) -> String {
     let Answers { name, address, domain, imap, smtp, user, password, hint } = answers;
     let start = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
     let (address, user, domain) = (quoted(address), quoted(user), quoted(&format!("*@{domain}")));
+    // At a provider for everybody the domain says nothing about who writes.
+    let from = if hint.is_empty() { &domain } else { &address };
     let hint = if hint.is_empty() { String::new() } else { format!("# {hint}\n") };
     format!(
         r#"# mailloop's configuration. Unknown keys are errors. `mail-fetch {name}` tries the account.
@@ -223,7 +229,7 @@ start    = {start}
 [[rule]]
 name = "print"
 type = "application/pdf"          # judged by the file's bytes
-from = [{domain}]                 # From can be forged: let in only what may be printed
+from = [{from}]                 # From can be forged: let in only what may be printed
 run  = ["lp", "-t", "{{name}}", "--", "{{path}}"]
 max_per_hour = 30                 # more than that are held and you are told
 
@@ -257,6 +263,7 @@ mod tests {
         assert_eq!(account.imap.as_ref().unwrap().to_string(), "imaps://imap.gmail.com:993");
         assert_eq!(account.password_command.as_deref().unwrap(), ["pass", "show", "mail/gmail"]);
         assert_eq!(account.start.unwrap().to_string(), "2026-11-21T10:00:00Z");
+        assert_eq!(config.rule[0].from, ["me@gmail.com"]);
         assert_eq!(config.rule[0].max_per_hour, Some(30));
         assert_eq!(config.loops["gmail"].act, crate::config::Act::Print);
     }
@@ -270,6 +277,7 @@ mod tests {
         .unwrap();
         let config = Config::parse(&text, Path::new("x"), None).unwrap();
         let account = config.account("by").unwrap();
+        assert_eq!(config.rule[0].from, ["*@by.example"]);
         assert_eq!(account.imap.as_ref().unwrap().host, "imap.by.example");
         assert_eq!(account.smtp.as_ref().unwrap().port, 587);
         assert_eq!(account.password_command.as_ref().unwrap()[3], "a b");
