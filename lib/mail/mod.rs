@@ -2,6 +2,7 @@
 
 pub mod address;
 mod boundary;
+pub mod cms;
 pub mod compose;
 pub mod decode;
 pub mod header;
@@ -14,5 +15,6 @@ pub mod part;
 pub mod pdf;
 pub mod sniff;
 pub mod summary;
+pub mod tnef;
 pub mod uids;
 pub mod words;
