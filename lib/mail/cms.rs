@@ -94,7 +94,12 @@ impl<'a> Scan<'a> {
             _ => {
                 let count = usize::from(first & 0x7f);
                 let digits = rest.get(..count).filter(|_| count <= 8)?;
-                (start + count, digits.iter().try_fold(0usize, |n, d| n.checked_mul(256)?.checked_add(usize::from(*d)))?)
+                (
+                    start + count,
+                    digits
+                        .iter()
+                        .try_fold(0usize, |n, d| n.checked_mul(256)?.checked_add(usize::from(*d)))?,
+                )
             }
         };
         // What was cut short goes as far as there is something.
@@ -156,8 +161,7 @@ impl<'a> Scan<'a> {
                 true
             }
             (OCTETS_IN_PIECES, end) if depth < DEEPEST => {
-                let mut inner =
-                    Scan { bytes: self.bytes, at: element.start, end: end.unwrap_or(self.end) };
+                let mut inner = Scan { bytes: self.bytes, at: element.start, end: end.unwrap_or(self.end) };
                 inner.at = inner.at.min(inner.end);
                 while inner.octets(pieces, depth + 1) {}
                 self.at = match (end, inner.peek()) {
@@ -220,7 +224,10 @@ mod tests {
         assert_eq!(read(&element(SEQUENCE, &oid(3))), Some(Cms::Encrypted));
         let without = element(SEQUENCE, &oid(1));
         let data = element(SEQUENCE, &[element(INTEGER, &[1]), element(SET, &[]), without].concat());
-        assert_eq!(read(&element(SEQUENCE, &[oid(2), element(CONTEXT_0, &data)].concat())), Some(Cms::Detached));
+        assert_eq!(
+            read(&element(SEQUENCE, &[oid(2), element(CONTEXT_0, &data)].concat())),
+            Some(Cms::Detached)
+        );
         assert_eq!(read(b"0"), None);
         assert_eq!(read(&element(SEQUENCE, &oid(9))), None);
     }

@@ -31,6 +31,14 @@ impl Field<'_> {
     pub fn addresses(&self) -> Vec<String> {
         addresses(&words::blank(self.value))
     }
+
+    /// True if its address list has a group (RFC 5322 section 3.4) or cannot be told to have none.
+    pub fn has_groups(&self) -> bool {
+        match mailparse::addrparse(&words::blank(self.value)) {
+            Ok(list) => list.iter().any(|entry| matches!(entry, MailAddr::Group(_))),
+            Err(_) => memchr::memchr(b':', self.value).is_some(),
+        }
+    }
 }
 
 /// The fields of a head (the bytes before the empty line), in order. Lines that are no field are left out.

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod header;
 pub mod lines;
 pub mod mailbox;
+pub mod mbox;
 pub mod name;
 pub mod outgoing;
 pub mod param;

@@ -273,7 +273,8 @@ mod tests {
         let name: Vec<u8> = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
         let length = u32::try_from(name.len()).unwrap();
         let mut out =
-            [&1u32.to_le_bytes()[..], &[0x1f, 0, 0x07, 0x37], &1u32.to_le_bytes(), &length.to_le_bytes()].concat();
+            [&1u32.to_le_bytes()[..], &[0x1f, 0, 0x07, 0x37], &1u32.to_le_bytes(), &length.to_le_bytes()]
+                .concat();
         out.extend(name);
         out.resize(out.len().next_multiple_of(4), 0);
         out
