@@ -32,12 +32,23 @@ impl Field<'_> {
         addresses(&words::blank(self.value))
     }
 
-    /// True if its address list has a group (RFC 5322 section 3.4) or cannot be told to have none.
+    /// True if its address list has a group (RFC 5322 section 3.4), or anything that could be read as one: a colon or
+    /// semicolon outside quotes and comments.
     pub fn has_groups(&self) -> bool {
-        match mailparse::addrparse(&words::blank(self.value)) {
-            Ok(list) => list.iter().any(|entry| matches!(entry, MailAddr::Group(_))),
-            Err(_) => memchr::memchr(b':', self.value).is_some(),
+        let (mut quoted, mut depth, mut escaped) = (false, 0usize, false);
+        for byte in words::blank(self.value).bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' if depth == 0 => quoted = !quoted,
+                b'(' if !quoted => depth += 1,
+                b')' if !quoted => depth = depth.saturating_sub(1),
+                b':' | b';' if !quoted && depth == 0 => return true,
+                _ => {}
+            }
         }
+        // What never closes may hide anything.
+        quoted || depth > 0
     }
 }
 
