@@ -88,6 +88,8 @@ pub struct Tree<'a> {
     pub parts: Vec<Part>,
     /// Oddities of the message as a whole.
     pub notes: Vec<String>,
+    /// What was there and could not be opened, as encrypted parts are.
+    pub closed: Vec<String>,
     /// Why reading stopped before the end, if it did: something may be missing.
     pub cut: Option<String>,
     /// What went wrong with the shelf; parts may be missing that another run would find.
@@ -166,14 +168,16 @@ impl<'a> Tree<'a> {
             _ => None,
         })
     }
+}
 
+impl Part {
     /// True for a leaf that has a name, or is said to be an attachment, or is no text: what `--all` takes.
-    pub fn is_attachment(&self, part: &Part) -> bool {
-        let family = part.said.split('/').next().unwrap_or_default();
-        !part.is_message
-            && (part.disposition.as_deref() == Some("attachment")
-                || !matches!(family, "text" | "message" | "multipart")
-                || self.name(part).is_some())
+    pub fn is_attachment(&self, has_name: bool) -> bool {
+        let family = self.said.split('/').next().unwrap_or_default();
+        !self.is_message
+            && (has_name
+                || self.disposition.as_deref() == Some("attachment")
+                || !matches!(family, "text" | "message" | "multipart"))
     }
 }
 

@@ -47,7 +47,7 @@ impl Walk<'_, '_> {
 
     fn note(&mut self, index: usize, text: &str) {
         let number = &self.tree.parts[index].number;
-        self.tree.notes.push(format!("part {number}: {text}"));
+        self.tree.closed.push(format!("part {number}: {text}"));
         self.tree.parts[index].notes.push(text.to_string());
     }
 
