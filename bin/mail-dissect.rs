@@ -9,7 +9,6 @@ use clap::Parser;
 use mailloop::cli::{self, Output, TIMEOUT, Voice};
 use mailloop::error::{Error, Kind, Result, Status};
 use mailloop::job::dissect::{self, Options, Select};
-use mailloop::mail::part::Limits;
 use mailloop::report::Records;
 
 const EXAMPLES: &str = "\
@@ -68,17 +67,12 @@ fn main() -> ExitCode {
 fn dissect(arguments: Arguments) -> Result<Status> {
     let form = arguments.output.form();
     let options = Options {
-        select: match (arguments.all, arguments.r#type.is_empty()) {
-            (true, _) => Select::All,
-            (false, false) => Select::Types(arguments.r#type),
-            (false, true) => Select::Pdf,
-        },
+        select: Select { all: arguments.all, types: arguments.r#type, ..Select::default() },
         pending: arguments.pending,
         again: arguments.again,
         sync: !arguments.no_sync,
         timeout: arguments.timeout.unwrap_or(TIMEOUT),
-        limits: Limits::default(),
-        out: arguments.directory,
+        ..Options::new(arguments.directory)
     };
     let mut records = Records::stdout(form);
     if !arguments.paths.is_empty() {

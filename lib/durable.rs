@@ -272,6 +272,14 @@ pub struct Log {
 impl Log {
     /// Opens or creates the log and gives the whole lines it holds.
     pub fn open(dir: &Dir, name: &str) -> Result<(Log, Vec<String>)> {
+        let mut lines = Vec::new();
+        let log =
+            Log::open_each(dir, name, &mut |line| lines.push(String::from_utf8_lossy(line).into_owned()))?;
+        Ok((log, lines))
+    }
+
+    /// As [`Log::open`], the lines handed over one by one: a long log costs no memory.
+    pub fn open_each(dir: &Dir, name: &str, each: &mut dyn FnMut(&[u8])) -> Result<Log> {
         let path = dir.at(name);
         let file = match dir.create_new(name, 0o600) {
             Ok(file) => {
@@ -287,32 +295,50 @@ impl Log {
             Err(why) => return Err(Error::creating(&path, why)),
         };
         let mut log = Log { file, path, len: 0 };
-        let lines = log.read_on()?;
+        log.read_each(each)?;
         let written = log.file.metadata().map_err(|why| Error::reading(&log.path, why))?.len();
         if written > log.len {
             // A crash cut the last append short; what it said never became true.
             step("truncate", || log.file.set_len(log.len)).map_err(|why| Error::writing(&log.path, why))?;
         }
-        Ok((log, lines))
+        Ok(log)
     }
 
     /// Whole lines that were appended since the last read, by this or another process.
     pub fn read_on(&mut self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        self.read_each(&mut |line| lines.push(String::from_utf8_lossy(line).into_owned()))?;
+        Ok(lines)
+    }
+
+    /// As [`Log::read_on`], line by line.
+    pub fn read_each(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         use std::os::unix::fs::FileExt;
         let size = self.file.metadata().map_err(|why| Error::reading(&self.path, why))?.len();
-        let mut bytes = vec![0; size.saturating_sub(self.len) as usize];
-        self.file.read_exact_at(&mut bytes, self.len).map_err(|why| Error::reading(&self.path, why))?;
-        let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
-        self.len += whole as u64;
-        Ok(bytes[..whole]
-            .split(|b| *b == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| String::from_utf8_lossy(line).into_owned())
-            .collect())
+        let (mut buffer, mut at) = (Vec::new(), self.len);
+        while at < size {
+            let start = buffer.len();
+            let room = usize::try_from(size - at).unwrap_or(usize::MAX).min(256 * 1024);
+            buffer.resize(start + room, 0);
+            self.file
+                .read_exact_at(&mut buffer[start..], at)
+                .map_err(|why| Error::reading(&self.path, why))?;
+            at += room as u64;
+            let whole = memchr::memrchr(b'\n', &buffer).map_or(0, |end| end + 1);
+            buffer[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty()).for_each(&mut *each);
+            buffer.drain(..whole);
+            self.len += whole as u64;
+        }
+        Ok(())
     }
 
     /// Appends `lines` (each without its newline) and syncs once; on an error the log is as it was before.
     pub fn append(&mut self, lines: &[String]) -> Result<()> {
+        self.append_with(lines, true)
+    }
+
+    /// As [`Log::append`]; without `sync` nothing waits for the disk, and a power cut can lose the lines.
+    pub fn append_with(&mut self, lines: &[String], sync: bool) -> Result<()> {
         use std::os::unix::fs::FileExt;
         if lines.is_empty() {
             return Ok(());
@@ -321,7 +347,7 @@ impl Log {
         text.push('\n');
         let written = step("append", || {
             self.file.write_all_at(text.as_bytes(), self.len)?;
-            self.file.sync_data()
+            if sync { self.file.sync_data() } else { Ok(()) }
         });
         if let Err(why) = written {
             let _ = self.file.set_len(self.len);

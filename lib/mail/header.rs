@@ -31,6 +31,25 @@ impl Field<'_> {
     pub fn addresses(&self) -> Vec<String> {
         addresses(&words::blank(self.value))
     }
+
+    /// True if its address list has a group (RFC 5322 section 3.4), or anything that could be read as one: a colon or
+    /// semicolon outside quotes and comments.
+    pub fn has_groups(&self) -> bool {
+        let (mut quoted, mut depth, mut escaped) = (false, 0usize, false);
+        for byte in words::blank(self.value).bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' if depth == 0 => quoted = !quoted,
+                b'(' if !quoted => depth += 1,
+                b')' if !quoted => depth = depth.saturating_sub(1),
+                b':' | b';' if !quoted && depth == 0 => return true,
+                _ => {}
+            }
+        }
+        // What never closes may hide anything.
+        quoted || depth > 0
+    }
 }
 
 /// The fields of a head (the bytes before the empty line), in order. Lines that are no field are left out.

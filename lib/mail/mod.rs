@@ -2,11 +2,13 @@
 
 pub mod address;
 mod boundary;
+pub mod cms;
 pub mod compose;
 pub mod decode;
 pub mod header;
 pub mod lines;
 pub mod mailbox;
+pub mod mbox;
 pub mod name;
 pub mod outgoing;
 pub mod param;
@@ -14,5 +16,6 @@ pub mod part;
 pub mod pdf;
 pub mod sniff;
 pub mod summary;
+pub mod tnef;
 pub mod uids;
 pub mod words;

@@ -53,14 +53,16 @@ pub struct FromHeader {
     pub fields: usize,
     /// The addresses in all of them.
     pub addresses: Vec<String>,
+    /// True if one of them uses group syntax (`team: a@b;`), whose name readers show in the address's stead.
+    pub groups: bool,
 }
 
 impl FromHeader {
-    /// The sender, if there is exactly one field with exactly one address; readers disagree about anything else,
-    /// and so it can prove nothing.
+    /// The sender, if there is exactly one field with exactly one address outside any group; readers disagree about
+    /// anything else, and so it can prove nothing.
     pub fn only(&self) -> Option<&str> {
         match (self.fields, self.addresses.as_slice()) {
-            (1, [address]) => Some(address),
+            (1, [address]) if !self.groups => Some(address),
             _ => None,
         }
     }
@@ -72,6 +74,7 @@ pub fn outer_from(message: &[u8]) -> FromHeader {
     for field in header::fields(part::head(message)).filter(|field| field.is("From")) {
         from.fields += 1;
         from.addresses.extend(field.addresses());
+        from.groups |= field.has_groups();
     }
     from
 }
@@ -100,6 +103,9 @@ mod tests {
         assert_eq!(outer_from(MESSAGE).only(), Some("j@by.example"));
         assert_eq!(outer_from(b"From: a@b\nfrom: c@d\n\n").only(), None);
         assert_eq!(outer_from(b"From: a@b, c@d\n\n").only(), None);
+        assert_eq!(outer_from(b"From: group: a@x;\n\n").only(), None);
+        assert_eq!(outer_from(b"From: boss@y: a@x;\n\n").only(), None);
+        assert_eq!(outer_from(b"From: \"a: b\" <a@b>\n\n").only(), Some("a@b"));
         assert_eq!(outer_from(b"From : a@b\n\n").only(), Some("a@b"));
         assert_eq!(outer_from(b"From mbox\nFrom: a@b\n\n").only(), Some("a@b"));
     }

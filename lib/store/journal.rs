@@ -11,9 +11,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +24,8 @@ use serde::{Deserialize, Serialize};
 use crate::durable::{self, Dir, Lock, Log};
 use crate::error::{Error, Kind, Result};
 use crate::record::{self, RecordPath, VERSION};
+use crate::report;
+use sha2::{Digest, Sha256};
 
 /// The directory within the output directory.
 pub const PLACE: &str = ".mailloop";
@@ -38,6 +43,8 @@ pub struct Entry {
     pub key: String,
     /// Why something selected in it could not be saved and never will be.
     pub trouble: Option<String>,
+    /// What was odd about the message; said once.
+    pub notes: Vec<String>,
     /// What the message is.
     pub message: record::Message,
     /// The files that came out of it, without the message in each; paths relative to the directory.
@@ -54,25 +61,35 @@ impl Entry {
 /// The journal of a directory, open for writing under its lock.
 #[derive(Debug)]
 pub struct Journal {
-    place: Dir,
+    desk: Desk,
     log: Log,
-    /// The line of each finished message, as a short digest.
-    finished: HashMap<String, u64>,
+    sync: bool,
     lock: Option<Lock>,
-    next: u64,
 }
 
+/// Where files are written aside, and what is finished; threads share it. Only while the journal is locked.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    place: Dir,
+    finished: Arc<RwLock<Finished>>,
+    next: Arc<AtomicU64>,
+}
+
+/// The line of each finished message, both as short digests: a journal of a million messages fits into memory.
+type Finished = HashMap<[u8; 16], u64>;
+
 impl Journal {
-    /// Opens or makes the journal of `out`; 78 if others can write to its place. The lock is not held yet.
-    pub fn open(out: &Dir, limit: Duration) -> Result<Journal> {
+    /// Opens or makes the journal of `out`, locked; 78 if others can write to its place. Without `sync` nothing that
+    /// is appended waits for the disk.
+    pub fn open(out: &Dir, limit: Duration, sync: bool) -> Result<Journal> {
         let place = out.subdir(PLACE, 0o700)?;
         durable::check_private(place.path())?;
         let lock = Lock::take(&place, LOCK, limit)?;
-        let (log, lines) = Log::open(&place, JOURNAL)?;
-        let mut journal = Journal { place, log, finished: HashMap::new(), lock: Some(lock), next: 0 };
-        journal.learn(&lines);
-        journal.sweep()?;
-        Ok(journal)
+        let mut finished = Finished::new();
+        let log = Log::open_each(&place, JOURNAL, &mut |line| learn(&mut finished, line))?;
+        let desk = Desk { place, finished: Arc::new(RwLock::new(finished)), next: Arc::default() };
+        desk.sweep()?;
+        Ok(Journal { desk, log, sync, lock: Some(lock) })
     }
 
     /// Takes the lock if it is not held, learns what others finished meanwhile, removes what a crash left behind.
@@ -80,69 +97,66 @@ impl Journal {
         if self.lock.is_some() {
             return Ok(());
         }
-        self.lock = Some(Lock::take(&self.place, LOCK, limit)?);
-        let lines = self.log.read_on()?;
-        self.learn(&lines);
-        self.sweep()
+        self.lock = Some(Lock::take(&self.desk.place, LOCK, limit)?);
+        let mut finished = self.desk.finished.write().unwrap_or_else(|broken| broken.into_inner());
+        self.log.read_each(&mut |line| learn(&mut finished, line))?;
+        drop(finished);
+        self.desk.sweep()
     }
 
-    /// Lets others write; only while no file of [`Journal::begin`] is unfinished.
+    /// Lets others write; only while no file of [`Desk::begin`] is unfinished.
     pub fn release(&mut self) {
         self.lock = None;
     }
 
-    /// True if the message is finished.
-    pub fn has(&self, key: &str) -> bool {
-        self.finished.contains_key(key)
-    }
-
-    /// Creates a file to write to; where it lies and its name there come with it. Its mode follows the umask.
-    pub fn begin(&mut self) -> Result<(String, File)> {
-        self.next += 1;
-        let name = format!("{TEMPORARY}{}", self.next);
-        let file =
-            self.place.create_new(&name, 0o666).map_err(|why| Error::creating(self.place.at(&name), why))?;
-        Ok((name, file))
-    }
-
-    /// Where files of [`Journal::begin`] lie, to rename them from.
-    pub fn place(&self) -> &Dir {
-        &self.place
-    }
-
-    /// Removes a file of [`Journal::begin`] that is not wanted after all.
-    pub fn discard(&self, name: &str) -> io::Result<()> {
-        self.place.remove(name)
+    /// Where to write aside.
+    pub fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     /// Notes messages as finished, durable on return. Their files must be durable under their names before.
     /// An entry that stands there already is not written again.
     pub fn append(&mut self, entries: &[Entry]) -> Result<()> {
         let mut lines = Vec::with_capacity(entries.len());
+        let mut finished = self.desk.finished.write().unwrap_or_else(|broken| broken.into_inner());
         for entry in entries {
             let line = serde_json::to_string(entry)
                 .map_err(|why| Error::new(Kind::Internal, "cannot write a journal entry", why))?;
-            let digest = digest(&line);
-            if self.finished.insert(entry.key.clone(), digest) != Some(digest) {
+            let digest = digest(line.as_bytes());
+            if finished.insert(short(&entry.key), digest) != Some(digest) {
                 lines.push(line);
             }
         }
-        self.log.append(&lines)
+        drop(finished);
+        self.log.append_with(&lines, self.sync)
+    }
+}
+
+impl Desk {
+    /// True if the message is finished.
+    pub fn has(&self, key: &str) -> bool {
+        self.finished.read().unwrap_or_else(|broken| broken.into_inner()).contains_key(&short(key))
     }
 
-    fn learn(&mut self, lines: &[String]) {
-        #[derive(Deserialize)]
-        struct Key {
-            key: String,
-        }
-        for line in lines {
-            if let Ok(Key { key }) = serde_json::from_str(line) {
-                self.finished.insert(key, digest(line));
-            }
-        }
+    /// Creates a file to write to; its name comes with it. Its mode follows the umask.
+    pub fn begin(&self) -> Result<(String, File)> {
+        let name = format!("{TEMPORARY}{}", self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        let file =
+            self.place.create_new(&name, 0o666).map_err(|why| Error::creating(self.place.at(&name), why))?;
+        Ok((name, file))
     }
 
-    fn sweep(&mut self) -> Result<()> {
+    /// Where files of [`Desk::begin`] lie, to rename them from.
+    pub fn place(&self) -> &Dir {
+        &self.place
+    }
+
+    /// Removes a file of [`Desk::begin`] that is not wanted after all.
+    pub fn discard(&self, name: &str) -> io::Result<()> {
+        self.place.remove(name)
+    }
+
+    fn sweep(&self) -> Result<()> {
         for name in self.place.names()? {
             if name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
                 self.place.remove(&name).map_err(|why| Error::writing(self.place.at(&name), why))?;
@@ -152,46 +166,117 @@ impl Journal {
     }
 }
 
-fn digest(line: &str) -> u64 {
+fn learn(finished: &mut Finished, line: &[u8]) {
+    if let Some(key) = key_of(line) {
+        finished.insert(short(&key), digest(line));
+    }
+}
+
+/// The key of a line. Ours begin with it; reading the whole line as JSON would cost ten times as long.
+fn key_of(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Key {
+        key: String,
+    }
+    let plain = line.strip_prefix(br#"{"v":1,"key":""#).and_then(|rest| {
+        let end = memchr::memchr2(b'"', b'\\', rest)?;
+        (rest[end] == b'"').then(|| String::from_utf8(rest[..end].to_vec()).ok())?
+    });
+    plain.or_else(|| serde_json::from_slice(line).ok().map(|Key { key }| key))
+}
+
+fn short(key: &str) -> [u8; 16] {
+    let digest = Sha256::digest(key.as_bytes());
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest[..16]);
+    short
+}
+
+fn digest(line: &[u8]) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     line.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The finished messages of `out` in the order in which they were finished; none where there is no journal.
-/// Needs no lock.
-pub fn entries(out: &Path) -> Result<Vec<Entry>> {
-    let path = out.join(PLACE);
-    if !path.join(JOURNAL).exists() {
-        return Ok(Vec::new());
-    }
-    durable::check_private(&path)?;
-    let bytes = Dir::open(path)?.read(JOURNAL)?.unwrap_or_default();
-    let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
-    let mut order = Vec::new();
-    let mut last: HashMap<String, Entry> = HashMap::new();
-    for line in bytes[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-        let entry: Entry = match serde_json::from_slice(line) {
-            Ok(entry) => entry,
-            Err(why) => {
-                let doing = format!("cannot read a line of {}", out.join(PLACE).join(JOURNAL).display());
-                return Err(Error::new(Kind::Io, doing, why));
-            }
-        };
-        if !last.contains_key(&entry.key) {
-            order.push(entry.key.clone());
+/// The finished messages of `out` in the order in which they were first finished, as they were finished last; none
+/// where there is no journal. Needs no lock, and reads one line at a time. A line that makes no sense is an error where
+/// it has no key, else a line on stderr.
+pub fn entries(out: &Path) -> Result<impl Iterator<Item = Entry> + use<>> {
+    let path = out.join(PLACE).join(JOURNAL);
+    let lines = match path.exists() {
+        true => {
+            durable::check_private(&out.join(PLACE))?;
+            last_lines(&path)?
         }
-        last.insert(entry.key.clone(), entry);
+        false => None,
+    };
+    Ok(lines.into_iter().flat_map(move |(file, places)| {
+        let path = path.clone();
+        places.into_iter().filter_map(move |place| match read_line(&file, place) {
+            Ok(entry) => Some(entry),
+            Err(why) => {
+                report::trouble(format_args!("cannot read a line of {}: {why}", path.display()));
+                None
+            }
+        })
+    }))
+}
+
+/// Where a line lies.
+#[derive(Clone, Copy)]
+struct Line {
+    start: u64,
+    length: usize,
+}
+
+/// The last line of each key.
+fn last_lines(path: &Path) -> Result<Option<(File, Vec<Line>)>> {
+    let failed = |why| Error::reading(path, why);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(why) => return Err(failed(why)),
+    };
+    let mut reader = BufReader::with_capacity(256 * 1024, &file);
+    let (mut places, mut known) = (Vec::<Line>::new(), HashMap::new());
+    let (mut line, mut start) = (Vec::new(), 0u64);
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line).map_err(failed)?;
+        // What has no newline yet never became true.
+        if line.pop() != Some(b'\n') {
+            return Ok(Some((file, places)));
+        }
+        if !line.is_empty() {
+            let Some(key) = key_of(&line) else {
+                let doing = format!("cannot read a line of {}", path.display());
+                return Err(Error::new(Kind::Io, doing, "it is no journal entry"));
+            };
+            let place = Line { start, length: line.len() };
+            match known.entry(short(&key)) {
+                std::collections::hash_map::Entry::Occupied(at) => places[*at.get()] = place,
+                std::collections::hash_map::Entry::Vacant(at) => {
+                    at.insert(places.len());
+                    places.push(place);
+                }
+            }
+        }
+        start += length as u64;
     }
-    Ok(order.into_iter().filter_map(|key| last.remove(&key)).collect())
+}
+
+fn read_line(file: &File, line: Line) -> io::Result<Entry> {
+    let mut bytes = vec![0; line.length];
+    file.read_exact_at(&mut bytes, line.start)?;
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 /// The file records of `out`, each with its message and its path below `out`, in the order in which they were
 /// finished.
-pub fn files(out: &Path) -> Result<impl Iterator<Item = record::File>> {
+pub fn files(out: &Path) -> Result<impl Iterator<Item = record::File> + use<>> {
     let out = out.to_path_buf();
-    Ok(entries(&out)?.into_iter().flat_map(move |entry| {
+    Ok(entries(&out)?.flat_map(move |entry| {
         let (out, message) = (out.clone(), entry.message);
         entry.files.into_iter().filter_map(move |mut file| {
             file.path = RecordPath::from(below(&out, &file)?.as_path());
@@ -206,15 +291,12 @@ pub fn size(out: &Path) -> u64 {
     std::fs::metadata(out.join(PLACE).join(JOURNAL)).map_or(0, |meta| meta.len())
 }
 
-/// The record of the file that lies at `path` in `out`, of the first message that it came out of.
-pub fn find(out: &Path, path: &Path) -> Result<Option<record::File>> {
-    let name = path.file_name();
-    Ok(files(out)?.find(|file| file.path.get().is_some_and(|path| path.file_name() == name)))
-}
-
-/// Journals name files by one component; anything else did not come from us.
+/// Journals name files by one component, or two with a subdirectory; anything else did not come from us.
 fn below(out: &Path, file: &record::File) -> Option<PathBuf> {
-    file.path.get().and_then(Path::file_name).map(|name| out.join(name))
+    let path = file.path.get()?;
+    let count = path.components().count();
+    let is_plain = path.components().all(|component| matches!(component, Component::Normal(_)));
+    (is_plain && (1..=2).contains(&count)).then(|| out.join(path))
 }
 
 #[cfg(test)]
@@ -231,36 +313,42 @@ mod tests {
     fn the_last_entry_of_a_message_counts() {
         let temp = tempfile::tempdir().unwrap();
         let out = Dir::open(temp.path()).unwrap();
-        assert!(entries(temp.path()).unwrap().is_empty());
-        let mut journal = Journal::open(&out, Duration::ZERO).unwrap();
+        assert!(entries(temp.path()).unwrap().next().is_none());
+        let mut journal = Journal::open(&out, Duration::ZERO, true).unwrap();
         journal.append(&[entry("a", "1.pdf"), entry("b", "2.pdf")]).unwrap();
         journal.append(&[entry("a", "3.pdf"), entry("b", "2.pdf")]).unwrap();
-        assert!(journal.has("a") && !journal.has("c"));
+        assert!(journal.desk().has("a") && !journal.desk().has("c"));
         let names: Vec<_> =
             files(temp.path()).unwrap().map(|file| file.path.get().unwrap().to_path_buf()).collect();
         assert_eq!(names, [temp.path().join("3.pdf"), temp.path().join("2.pdf")]);
-        let found = find(temp.path(), Path::new("x/2.pdf")).unwrap().unwrap();
-        assert_eq!(found.message.unwrap().kind, "message");
-        assert!(find(temp.path(), Path::new("1.pdf")).unwrap().is_none());
+        assert_eq!(files(temp.path()).unwrap().next().unwrap().message.unwrap().kind, "message");
         // A line that stands is not written again.
         let text = std::fs::read_to_string(temp.path().join(PLACE).join(JOURNAL)).unwrap();
         assert_eq!(text.lines().count(), 3);
+        // A path that leads elsewhere did not come from us, and a line without an end never became true.
+        journal.append(&[entry("c", "../x"), entry("d", "/x"), entry("e\"\\", "sub/x")]).unwrap();
+        let path = temp.path().join(PLACE).join(JOURNAL);
+        let torn = std::fs::read_to_string(&path).unwrap() + r#"{"v":1,"key":"f"#;
+        std::fs::write(&path, torn).unwrap();
+        let last = files(temp.path()).unwrap().last().unwrap();
+        assert_eq!(last.path.get().unwrap(), temp.path().join("sub/x"));
+        assert_eq!(files(temp.path()).unwrap().count(), 3);
     }
 
     #[test]
     fn leftovers_go_and_others_are_seen() {
         let temp = tempfile::tempdir().unwrap();
         let out = Dir::open(temp.path()).unwrap();
-        let mut first = Journal::open(&out, Duration::ZERO).unwrap();
-        first.begin().unwrap();
-        assert_eq!(Journal::open(&out, Duration::ZERO).unwrap_err().kind(), Kind::Temporary);
+        let mut first = Journal::open(&out, Duration::ZERO, true).unwrap();
+        first.desk().begin().unwrap();
+        assert_eq!(Journal::open(&out, Duration::ZERO, true).unwrap_err().kind(), Kind::Temporary);
         first.release();
-        let mut second = Journal::open(&out, Duration::ZERO).unwrap();
-        assert!(!second.place().has("new.1"));
+        let mut second = Journal::open(&out, Duration::ZERO, true).unwrap();
+        assert!(!second.desk().place().has("new.1"));
         second.append(&[entry("k", "f")]).unwrap();
         drop(second);
-        assert!(!first.has("k"));
+        assert!(!first.desk().has("k"));
         first.lock(Duration::ZERO).unwrap();
-        assert!(first.has("k"));
+        assert!(first.desk().has("k"));
     }
 }

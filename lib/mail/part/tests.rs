@@ -124,7 +124,7 @@ proptest! {
         for part in &tree.parts {
             tree.name(part);
             tree.body(part);
-            tree.is_attachment(part);
+            part.is_attachment(false);
         }
     }
 

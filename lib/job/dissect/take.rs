@@ -1,0 +1,350 @@
+//! One message taken apart: what is wanted is decoded into files beside, or found to lie there already. Threads do
+//! this side by side; names are given later, in order.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use sha2::{Digest, Sha256};
+
+use super::bytes::{Bytes, Spill};
+use super::items::{Job, Source};
+use super::select::Looks;
+use super::{Options, is_held};
+use crate::durable::{self, Dir};
+use crate::error::{Error, Kind, Result};
+use crate::mail::decode::{self, Decoded};
+use crate::mail::name::SafeName;
+use crate::mail::part::{Part, Tree};
+use crate::mail::sniff;
+use crate::mail::summary::Summary;
+use crate::record::{self, hex};
+use crate::store::journal::{Desk, Entry};
+
+/// How many files of one message stay open until their group is synced; of more, these are synced at once.
+const OPEN: usize = 8;
+
+/// What takes messages apart; shared by threads.
+pub(super) struct Taker<'a> {
+    pub options: &'a Options,
+    pub out: Dir,
+    pub desk: Desk,
+}
+
+/// Why a message gave nothing.
+pub(super) enum Trouble {
+    /// It cannot be read or placed; the next one may.
+    Message(Error),
+    /// The disk we write to: the next one would fare no better.
+    Disk(Error),
+}
+
+/// One message that was taken apart.
+pub(super) struct Taken {
+    pub shown: String,
+    pub entry: Entry,
+    pub files: Vec<Aside>,
+    /// For people, said once.
+    pub says: Vec<String>,
+}
+
+/// One file, written aside or lying there already.
+pub(super) struct Aside {
+    pub dir: Dir,
+    /// Its subdirectory, if it has one.
+    pub sub: Option<SafeName>,
+    pub name: SafeName,
+    pub record: record::File,
+    pub state: State,
+}
+
+pub(super) enum State {
+    /// Written under a temporary name; open as long as it is not synced.
+    Aside(String, Option<File>),
+    /// The same bytes lie under this name.
+    Present(SafeName),
+}
+
+impl Taken {
+    /// Something that was selected cannot be saved, now or later.
+    fn damage(&mut self, why: String) {
+        match &mut self.entry.trouble {
+            Some(trouble) => *trouble = format!("{trouble}; {why}"),
+            None => self.entry.trouble = Some(why),
+        }
+    }
+
+    /// Removes what was written aside.
+    pub fn discard(&self, desk: &Desk) {
+        for file in &self.files {
+            if let State::Aside(temporary, _) = &file.state {
+                // What stays is removed by the next run.
+                let _ = desk.discard(temporary);
+            }
+        }
+    }
+}
+
+impl Taker<'_> {
+    /// Takes one message apart; `None` if it was finished before and only others are asked for.
+    pub fn take(&self, job: Job) -> Result<Option<Taken>, Trouble> {
+        if job.key.as_ref().is_some_and(|key| self.is_finished(key)) {
+            return Ok(None);
+        }
+        let Job { source, key, record, shown } = job;
+        match source {
+            Source::Path(path) => {
+                let bytes = Bytes::of_file(&path).map_err(Trouble::Message)?;
+                self.message(key, record, shown, bytes.as_ref())
+            }
+            Source::Bytes(bytes, range) => self.message(key, record, shown, &(*bytes).as_ref()[range]),
+        }
+    }
+
+    fn is_finished(&self, key: &str) -> bool {
+        self.options.pending && !self.options.again && self.desk.has(key)
+    }
+
+    fn message(
+        &self,
+        key: Option<String>,
+        record: record::Message,
+        shown: String,
+        bytes: &[u8],
+    ) -> Result<Option<Taken>, Trouble> {
+        let sha256 = hex(&Sha256::digest(bytes));
+        let key = key.unwrap_or_else(|| sha256.clone());
+        if self.is_finished(&key) {
+            return Ok(None);
+        }
+        let known = self.desk.has(&key);
+        let entry = Entry::new(key, describe(record, sha256, bytes));
+        let mut taken = Taken { shown, entry, files: Vec::new(), says: Vec::new() };
+        match self.parts(&mut taken, bytes, known) {
+            Ok(()) => Ok(Some(taken)),
+            Err(error) => {
+                taken.discard(&self.desk);
+                let error = error.context(&taken.shown);
+                Err(if error.kind() == Kind::Io { Trouble::Disk(error) } else { Trouble::Message(error) })
+            }
+        }
+    }
+
+    fn parts(&self, taken: &mut Taken, bytes: &[u8], known: bool) -> Result<()> {
+        let mut shelf = Spill::new(self.desk.place().path());
+        let tree = Tree::parse_onto(bytes, &self.options.limits, &mut shelf);
+        if let Some(why) = &tree.broken {
+            let why = io::Error::new(why.kind(), why.to_string());
+            return Err(Error::writing(self.desk.place().path(), why));
+        }
+        for part in &tree.parts {
+            let head = decode::decode_head(&part.encoding, tree.body(part), sniff::HEAD);
+            let looks = Looks::of(&tree, part, &head);
+            if looks.is_false_pdf(part) {
+                let note = format!("part {} is called a PDF and is none", part.number);
+                if !known && !self.options.select.takes(part, &looks) {
+                    taken.says.push(format!("{}: {note}; --trust-label takes it", taken.shown));
+                }
+                taken.entry.notes.push(note);
+            }
+            if self.options.select.takes(part, &looks) {
+                self.part(taken, &tree, part, looks, known)?;
+            }
+        }
+        taken.entry.notes.extend(tree.notes.iter().chain(&tree.closed).cloned());
+        if self.options.strict && !tree.notes.is_empty() {
+            taken.damage(tree.notes.join("; "));
+        }
+        if let Some(cut) = &tree.cut {
+            taken.damage(format!("{cut}; what lies beyond was not saved"));
+        }
+        Ok(())
+    }
+
+    /// One part that is wanted: found, or written aside.
+    fn part(&self, taken: &mut Taken, tree: &Tree, part: &Part, looks: Looks, known: bool) -> Result<()> {
+        let extension = sniff::extension(looks.kind, &part.said);
+        let name = SafeName::new(looks.sent.as_ref().map(|sent| sent.path.as_str()), extension);
+        let sub = self.options.by.as_ref().map(|by| by.name(&taken.entry.message));
+        let dir = match &sub {
+            Some(sub) => self.out.subdir(sub, 0o777)?,
+            None => self.out.clone(),
+        };
+        let record = record::File {
+            name: looks.sent.map(|sent| sent.text),
+            media_type: Some(looks.media_type),
+            said: Some(part.said.clone()),
+            part: Some(part.number.clone()),
+            ..record::File::fresh()
+        };
+        let mut aside = Aside { dir, sub, name, record, state: State::Aside(String::new(), None) };
+        if !self.look_for(&mut aside, tree, part, known)
+            && let Written::TooLong(limit) = self.write(&mut aside, tree, part)?
+        {
+            taken.damage(format!("part {} is longer than {limit} bytes (--max-size)", part.number));
+            return Ok(());
+        }
+        if aside.record.size == 0
+            && !tree.body(part).trim_ascii().is_empty()
+            && let State::Aside(temporary, _) = &aside.state
+        {
+            let _ = self.desk.discard(temporary);
+            taken.damage(format!("part {} cannot be decoded", part.number));
+            return Ok(());
+        }
+        if self.options.strict && !aside.record.notes.is_empty() {
+            taken.damage(format!("part {}: {}", part.number, aside.record.notes.join(", ")));
+        }
+        taken.files.push(aside);
+        self.close_some(taken)
+    }
+
+    /// Keeps descriptors few: a message may have thousands of files.
+    fn close_some(&self, taken: &mut Taken) -> Result<()> {
+        let is_open = |file: &&Aside| matches!(file.state, State::Aside(_, Some(_)));
+        if self.options.sync && taken.files.iter().rev().take(OPEN).filter(is_open).count() < OPEN {
+            return Ok(());
+        }
+        let mut handles = Vec::new();
+        for file in taken.files.iter_mut().rev().take(OPEN) {
+            if let State::Aside(_, handle) = &mut file.state {
+                handles.extend(handle.take());
+            }
+        }
+        if self.options.sync {
+            let handles: Vec<&File> = handles.iter().collect();
+            durable::sync_many(&handles).map_err(|why| Error::writing(self.out.path(), why))?;
+        }
+        Ok(())
+    }
+
+    /// True if the part's bytes lie there already; nothing is written to find that out. Where the message was seen
+    /// before, also the longer names are looked at, which needs the digest of all of it.
+    fn look_for(&self, aside: &mut Aside, tree: &Tree, part: &Part, known: bool) -> bool {
+        let there = aside.dir.open_file(&aside.name).ok();
+        if there.is_none() && !known {
+            return false;
+        }
+        let mut sink = Compare { there, digest: Sha256::new(), to_the_end: known, buffer: Vec::new() };
+        let Ok(decoded) = decode::decode(&part.encoding, tree.body(part), &mut sink) else { return false };
+        let is_same = sink.is_at_end();
+        note(aside, part, &decoded, sink.digest);
+        if is_same {
+            aside.state = State::Present(aside.name.clone());
+            return true;
+        }
+        for name in aside.longer_names() {
+            if is_held(&aside.dir, &name, &aside.record) {
+                aside.state = State::Present(name);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Decodes a part into a file beside, chunk by chunk.
+    fn write(&self, aside: &mut Aside, tree: &Tree, part: &Part) -> Result<Written> {
+        let (temporary, handle) = self.desk.begin()?;
+        let room = self.options.max_size.unwrap_or(u64::MAX);
+        let mut sink = Sink { file: &handle, digest: Sha256::new(), room };
+        match decode::decode(&part.encoding, tree.body(part), &mut sink) {
+            Ok(decoded) => note(aside, part, &decoded, sink.digest),
+            Err(why) => {
+                let _ = self.desk.discard(&temporary);
+                if why.kind() == io::ErrorKind::FileTooLarge && sink.room == 0 {
+                    return Ok(Written::TooLong(room));
+                }
+                return Err(Error::writing(self.desk.place().at(&temporary), why));
+            }
+        }
+        aside.state = State::Aside(temporary, Some(handle));
+        Ok(Written::Whole)
+    }
+}
+
+enum Written {
+    Whole,
+    TooLong(u64),
+}
+
+impl Aside {
+    /// The names that are tried when others lie under its own: with ever more of the digest.
+    pub fn longer_names(&self) -> [SafeName; 3] {
+        [8, 16, 64].map(|digits| self.name.with_digest(&self.record.sha256[..digits]))
+    }
+}
+
+/// Puts what decoding told into the record.
+fn note(aside: &mut Aside, part: &Part, decoded: &Decoded, digest: Sha256) {
+    aside.record.size = decoded.size;
+    aside.record.sha256 = hex(&digest.finalize());
+    aside.record.notes = part.notes.clone();
+    aside.record.notes.extend(decoded.notes.iter().filter(|note| !part.notes.contains(note)).cloned());
+}
+
+/// A file that is hashed while it is written.
+struct Sink<'a> {
+    file: &'a File,
+    digest: Sha256,
+    room: u64,
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.room {
+            self.room = 0;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let written = self.file.write(bytes)?;
+        self.room -= written as u64;
+        self.digest.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes that are held against a file's, and hashed.
+struct Compare {
+    /// What lies there, as long as it is the same.
+    there: Option<File>,
+    digest: Sha256,
+    /// True to go on to the end for the digest when the bytes differ.
+    to_the_end: bool,
+    buffer: Vec<u8>,
+}
+
+impl Compare {
+    fn is_at_end(&mut self) -> bool {
+        self.there.as_mut().is_some_and(|file| matches!(file.read(&mut [0]), Ok(0)))
+    }
+}
+
+impl Write for Compare {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &mut self.there {
+            self.buffer.resize(bytes.len(), 0);
+            if file.read_exact(&mut self.buffer).is_err() || self.buffer != bytes {
+                self.there = None;
+            }
+        }
+        if self.there.is_none() && !self.to_the_end {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.digest.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The message's record: what was handed over, and what its bytes say, which wins.
+pub(super) fn describe(record: record::Message, sha256: String, bytes: &[u8]) -> record::Message {
+    let Summary { message_id, from, to, subject, date } = Summary::of(bytes);
+    let state = if record.state.is_empty() { "delivered".to_string() } else { record.state };
+    let (sha256, size) = (Some(sha256), Some(bytes.len() as u64));
+    record::Message { state, sha256, size, message_id, from, to, subject, date, ..record }
+}
