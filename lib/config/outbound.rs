@@ -92,9 +92,12 @@ pub(super) fn check(accounts: &BTreeMap<String, Account>) -> Result<(), (String,
             return wrong("connections must be at least 1".into());
         }
     }
-    let usual: Vec<&str> = accounts.iter().filter(|(_, each)| each.default).map(|(name, _)| name.as_str()).collect();
+    let usual: Vec<&str> =
+        accounts.iter().filter(|(_, each)| each.default).map(|(name, _)| name.as_str()).collect();
     match usual[..] {
-        [_, second, ..] => Err((format!("[account.{second}]"), format!("account {second}: two accounts are the default"))),
+        [_, second, ..] => {
+            Err((format!("[account.{second}]"), format!("account {second}: two accounts are the default")))
+        }
         _ => Ok(()),
     }
 }
