@@ -9,6 +9,7 @@ use mailloop::cli::{self, Login, Output, Place, Voice};
 use mailloop::config::Server;
 use mailloop::error::{Result, Status};
 use mailloop::job::inject::{self, Options, Text, What};
+use mailloop::mail::dsn::{Dsn, Notify, Ret};
 use mailloop::report::Records;
 use mailloop::store::spool::Way;
 
@@ -56,6 +57,12 @@ struct Arguments {
     /// Finished messages, whose paths stand on standard input; with --json, message records
     #[arg(long)]
     batch: bool,
+    /// Ask servers to report to the sender: success, failure, delay (with commas between), or never
+    #[arg(long, value_name = "WHEN")]
+    notify: Option<Notify>,
+    /// How much of the message such a report shall hold: full or hdrs
+    #[arg(long, value_name = "WHAT")]
+    ret: Option<Ret>,
     /// Put it in the queue instead; mail-queue run sends it
     #[arg(long)]
     queue: bool,
@@ -126,6 +133,7 @@ fn options(arguments: Arguments) -> Options {
         from: arguments.from,
         to: arguments.to,
         what,
+        dsn: Dsn { notify: arguments.notify, ret: arguments.ret },
         queue: arguments.queue,
     }
 }

@@ -40,12 +40,22 @@ struct Shared {
 #[derive(Subcommand)]
 enum Act {
     /// Send what is due; print the Message-ID of each message that somebody took
-    Run,
+    Run {
+        /// Go on: send what is accepted at once, and the rest when it is due
+        #[arg(long)]
+        watch: bool,
+        /// So many connections at once, over all servers [default: 4]
+        #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        jobs: usize,
+    },
     /// One line for each message: id, state, recipients, the last reply
     List {
         /// Those that were refused or given up, instead of those that wait
         #[arg(long)]
         failed: bool,
+        /// The servers that could not be reached and are left alone for a while, instead of messages
+        #[arg(long, conflicts_with = "failed")]
+        relays: bool,
     },
     /// All that is known of one message, and where it lies
     Show {
@@ -99,12 +109,15 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Status> {
     let shared = arguments.shared;
     let place = Place { config: shared.config, state: shared.state };
-    let options = Options { place, limit: shared.timeout.unwrap_or(cli::TIMEOUT) };
+    let jobs = if let Act::Run { jobs, .. } = arguments.act { jobs } else { 0 };
+    let options = Options { place, limit: shared.timeout.unwrap_or(cli::TIMEOUT), jobs };
     let form = Output { json: shared.json, null: false }.form();
     let mut records = Records::stdout(form);
     match arguments.act {
-        Act::Run => queue::run(&options, &mut records),
-        Act::List { failed } => queue::list(&options, failed, &mut records),
+        Act::Run { watch: true, .. } => queue::watch(&options, &mut records),
+        Act::Run { .. } => queue::run(&options, &mut records),
+        Act::List { relays: true, .. } => queue::relays(&options, &mut records),
+        Act::List { failed, .. } => queue::list(&options, failed, &mut records),
         Act::Show { id } => queue::show(&options, &id, &mut records),
         Act::Drop { ids } => queue::drop(&options, &ids),
         Act::Hold { ids } => queue::hold(&options, &ids),

@@ -69,6 +69,16 @@ impl Dir {
         Ok(Dir { handle: Arc::new(handle), path })
     }
 
+    /// Makes the directory `name` in this one; it must not be there, and is durable once this one is synced.
+    pub fn new_subdir(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Dir> {
+        let (name, path) = (name.as_ref(), self.path.join(name.as_ref()));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        step("mkdir", || Ok(rustix::fs::mkdirat(&*self.handle, name, Mode::from(mode))?))
+            .and_then(|()| Ok(rustix::fs::openat(&*self.handle, name, flags, Mode::empty())?))
+            .map(|handle| Dir { handle: Arc::new(handle), path: path.clone() })
+            .map_err(|why| Error::creating(&path, why))
+    }
+
     /// The path it was opened by, for messages and records.
     pub fn path(&self) -> &Path {
         &self.path
@@ -160,6 +170,18 @@ impl Dir {
         step("rename", || Ok(rustix::fs::renameat(&*self.handle, aside.as_str(), &*self.handle, name)?))
             .map_err(|why| Error::writing(&path, why))?;
         self.sync()
+    }
+
+    /// The same without syncing anything: whole for every reader, but a power cut may bring the old bytes back or leave
+    /// none. For what is cheap to learn anew.
+    pub fn replace_soon(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+        let aside = format!("{name}.new");
+        let path = self.at(name);
+        self.remove(&aside).map_err(|why| Error::writing(&path, why))?;
+        let mut file = self.create_new(&aside, mode).map_err(|why| Error::creating(&path, why))?;
+        file.write_all(bytes).map_err(|why| Error::writing(&path, why))?;
+        step("rename", || Ok(rustix::fs::renameat(&*self.handle, aside.as_str(), &*self.handle, name)?))
+            .map_err(|why| Error::writing(&path, why))
     }
 
     /// The names in it, unsorted, without `.` and `..`.

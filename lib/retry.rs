@@ -10,6 +10,11 @@ pub fn queue_pause(tries: u32) -> Duration {
     doubled(Duration::from_secs(60), tries, Duration::from_secs(4 * 3600))
 }
 
+/// How long a server is left alone after `failures` in a row: 1, 2, 4, 8, then 15 minutes.
+pub fn relay_pause(failures: u32) -> Duration {
+    doubled(Duration::from_secs(60), failures, Duration::from_secs(15 * 60))
+}
+
 /// The pause before connecting again after `failures` in a row: 1, 2, 4, … seconds, at most 5 minutes.
 pub fn reconnect_pause(failures: u32) -> Duration {
     doubled(Duration::from_secs(1), failures, Duration::from_secs(300))

@@ -12,8 +12,10 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Kind, Result};
 use place::Blame;
 
+mod outbound;
 mod peer;
 mod place;
+pub use outbound::{Outbound, Rate};
 pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
 
 /// The whole file.
@@ -64,6 +66,25 @@ pub struct Account {
     /// Limit for each single wait.
     #[serde(default, deserialize_with = "time")]
     pub timeout: Option<Duration>,
+    /// Sent through this account: mail from these addresses too; `*` stands for anything.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Sent through this account: whatever no other account claims.
+    #[serde(default)]
+    pub default: bool,
+    /// Accounts that send in its stead while its server can't be reached, in this order.
+    #[serde(default)]
+    pub fallback: Vec<String>,
+    /// How much may be sent: `"200/h"`.
+    pub rate: Option<Rate>,
+    /// How many connections the queue opens to its server at once; 1 where it is left out.
+    pub connections: Option<usize>,
+    /// A message that waits longer than this is told to its sender once; 4 hours where it is left out.
+    #[serde(default, deserialize_with = "time")]
+    pub warn: Option<Duration>,
+    /// A message that waits longer than this is given up; 5 days where it is left out.
+    #[serde(default, deserialize_with = "time")]
+    pub expire: Option<Duration>,
 }
 
 fn inbox() -> Vec<String> {
@@ -243,6 +264,7 @@ impl Config {
                 return Err((key, format!("account {name}: password_command has no words")));
             }
         }
+        outbound::check(&self.account)?;
         let mut names = std::collections::BTreeSet::new();
         for (number, rule) in self.rule.iter().enumerate() {
             let key = Blame::Rule(number);
@@ -290,6 +312,7 @@ impl Config {
             account.maildir.iter_mut().for_each(tilde);
             account.password_file.iter_mut().for_each(tilde);
             account.tls_ca.iter_mut().for_each(tilde);
+            account.smtp.iter_mut().for_each(|server| server.expand(home));
         }
         self.loops.values_mut().for_each(|each| tilde(&mut each.files));
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -19,6 +19,10 @@ pub enum Scheme {
     Smtp,
     /// SMTP submission over TLS from the start, port 465 (RFC 8314).
     Smtps,
+    /// LMTP (RFC 2033), over TCP or a unix socket.
+    Lmtp,
+    /// No server: a Maildir on this machine.
+    Local,
     /// IMAP, port 143.
     Imap,
     /// IMAP over TLS from the start, port 993 (RFC 8314).
@@ -49,9 +53,9 @@ pub enum Tls {
 pub struct Server {
     /// What is spoken.
     pub scheme: Scheme,
-    /// Name or address, without brackets.
+    /// Name or address, without brackets; or the absolute path of a unix socket or Maildir.
     pub host: String,
-    /// TCP port.
+    /// TCP port; 0 with a path.
     pub port: u16,
 }
 
@@ -67,9 +71,21 @@ impl Server {
         }
     }
 
-    /// True for 127.0.0.0/8, ::1 and `localhost` (RFC 6761 section 6.3).
+    /// The unix socket or the Maildir, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.host.starts_with(['/', '~']).then(|| Path::new(&self.host))
+    }
+
+    pub(super) fn expand(&mut self, home: &Path) {
+        if let Some(rest) = self.host.strip_prefix("~/") {
+            self.host = home.join(rest).to_string_lossy().into_owned();
+        }
+    }
+
+    /// True for 127.0.0.0/8, ::1 and `localhost` (RFC 6761 section 6.3), and for what does not leave the machine.
     pub fn is_loopback(&self) -> bool {
-        self.host.eq_ignore_ascii_case("localhost")
+        self.path().is_some()
+            || self.host.eq_ignore_ascii_case("localhost")
             || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
@@ -84,13 +100,29 @@ impl FromStr for Server {
         }
         let wrong =
             |why: &str| format!("{text:?} is no server: {why}; write imaps://host or smtps://host:465");
+        if let Some(path) = text.strip_prefix("local:") {
+            return match path.starts_with('/') || path.starts_with("~/") {
+                true => Ok(Server { scheme: Scheme::Local, host: path.to_string(), port: 0 }),
+                false => Err(format!("{text:?} names no absolute path; write local:/home/me/Mail")),
+            };
+        }
         let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
+        if rest.starts_with('/') {
+            // A unix socket.
+            let scheme = match scheme {
+                "smtp" => Scheme::Smtp,
+                "lmtp" => Scheme::Lmtp,
+                _ => return Err(wrong("only smtp and lmtp are spoken on a unix socket")),
+            };
+            return Ok(Server { scheme, host: rest.to_string(), port: 0 });
+        }
         let (scheme, default) = match scheme {
             "smtp" => (Scheme::Smtp, 587),
             "smtps" => (Scheme::Smtps, 465),
+            "lmtp" => (Scheme::Lmtp, 24),
             "imap" => (Scheme::Imap, 143),
             "imaps" => (Scheme::Imaps, 993),
-            _ => return Err(wrong("its scheme is none of smtp, smtps, imap, imaps")),
+            _ => return Err(wrong("its scheme is none of smtp, smtps, lmtp, imap, imaps")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = split_port(rest).ok_or_else(|| wrong("host and port are wrong"))?;
@@ -127,9 +159,14 @@ impl fmt::Display for Server {
         let scheme = match self.scheme {
             Scheme::Smtp => "smtp",
             Scheme::Smtps => "smtps",
+            Scheme::Lmtp => "lmtp",
+            Scheme::Local => return write!(f, "local:{}", self.host),
             Scheme::Imap => "imap",
             Scheme::Imaps => "imaps",
         };
+        if self.path().is_some() {
+            return write!(f, "{scheme}://{}", self.host);
+        }
         match self.host.contains(':') {
             true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
             false => write!(f, "{scheme}://{}:{}", self.host, self.port),

@@ -14,6 +14,7 @@ use crate::job::settings::Settings;
 use crate::job::submit::{self, Courier, Failed, Parcel};
 use crate::mail::address::{self, Address, Mailbox};
 use crate::mail::compose::Draft;
+use crate::mail::dsn::Dsn;
 use crate::record::{Outcome, Queued, Sent, Waiting};
 use crate::report::{self, Form, Records};
 use crate::stop;
@@ -37,6 +38,8 @@ pub struct Options {
     pub to: Vec<String>,
     /// What is sent.
     pub what: What,
+    /// What the server shall report.
+    pub dsn: Dsn,
     /// Into the queue instead of out.
     pub queue: bool,
 }
@@ -147,10 +150,10 @@ impl<'a> Job<'a> {
             (false, _) => Exit::Nowhere,
             (true, queue) => {
                 // Also for the queue: a way that leads nowhere is told now.
-                let peer = submit::peer(&settings, &way)?;
+                let hops = submit::hops(&settings, &way)?;
                 match queue {
                     true => Exit::Queue(Spool::open(&settings.state()?)?),
-                    false => Exit::Courier(Box::new(Courier::new(peer))),
+                    false => Exit::Courier(Box::new(Courier::new(hops, None))),
                 }
             }
         };
@@ -237,10 +240,18 @@ impl<'a> Job<'a> {
         }
         match &mut self.exit {
             Exit::Nowhere => {}
-            Exit::Queue(spool) => keep(spool, &self.way, out, records)?,
+            Exit::Queue(spool) => keep(spool, &self.way, self.options.dsn, out, records)?,
             Exit::Courier(courier) => {
                 let open = || Ok(out.open());
-                let parcel = Parcel { from: Some(&out.from), to: &out.to, measure: out.measure, open: &open };
+                let unique = format!("{}{:016x}", out.message_id, random());
+                let parcel = Parcel {
+                    from: Some(&out.from),
+                    to: &out.to,
+                    measure: out.measure,
+                    unique: &unique,
+                    dsn: self.options.dsn,
+                    open: &open,
+                };
                 match courier.send(&parcel, &mut |_| Ok(())) {
                     Ok(answers) => tell(&submit::sent(&out.message_id, &out.to, &answers), records, status)?,
                     Err(Failed::Message(error)) if matches!(self.options.what, What::Batch(_)) => {
@@ -282,7 +293,7 @@ fn verdict(sent: &Sent) -> Option<Kind> {
     }
 }
 
-fn keep(spool: &Spool, way: &Way, out: &Outbound, records: &mut Records<'_>) -> Result<()> {
+fn keep(spool: &Spool, way: &Way, dsn: Dsn, out: &Outbound, records: &mut Records<'_>) -> Result<()> {
     let now = Timestamp::now();
     let id = format!("{:014x}-{:08x}", now.as_microsecond(), random() as u32);
     let envelope = Envelope {
@@ -291,6 +302,7 @@ fn keep(spool: &Spool, way: &Way, out: &Outbound, records: &mut Records<'_>) -> 
         accepted: now,
         size: out.measure.size,
         eight_bit: out.measure.eight_bit,
+        dsn,
         way: way.clone(),
     };
     spool.accept(&id, &envelope, &out.to, &mut out.open())?;

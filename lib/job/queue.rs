@@ -3,10 +3,14 @@
 //! A recipient is marked `trying` on disk before the final dot and settled after the answer; what a crash left marked
 //! is told as unknown and never sent again unasked. Each message is locked while it is in hand, so any number of runs
 //! may work side by side: what another one has in hand is passed over.
+//!
+//! A run looks at everything once, then works at each way on connections of its own. A server that can't be reached
+//! costs one attempt, not one for each message: those stay as they are until it answers again, or their time is up.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,26 +18,29 @@ use jiff::Timestamp;
 use crate::cli::Place as Where;
 use crate::error::{Error, Kind, Result, Status};
 use crate::job::settings::Settings;
-use crate::job::submit::{self, Courier, Failed, Parcel};
-use crate::mail::address::Address;
-use crate::mail::lines::Measure;
-use crate::net::smtp::Answer;
-use crate::record::Outcome;
+use crate::job::submit;
+use crate::record::{Outcome, Sent};
 use crate::report::{self, Records};
-use crate::retry;
 use crate::stop;
-use crate::store::spool::{Entry, Envelope, Place, Spool, State, Taken, Way};
+use crate::store::spool::{Entry, Place, Spool, State, Way};
 
 mod manage;
-pub use manage::{drop, hold, list, release, show};
+mod notice;
+mod watch;
+mod work;
+pub use manage::{drop, hold, list, relays, release, show};
+pub use watch::watch;
+use work::{Worker, own_up, places};
 
-/// Where the queue lies, and how long to wait for a message that somebody else has in hand.
+/// Where the queue lies, and how it is worked at.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Where configuration and state lie.
     pub place: Where,
     /// For each message.
     pub limit: Duration,
+    /// So many connections at once, over all servers; 0 means four.
+    pub jobs: usize,
 }
 
 fn open(options: &Options) -> Result<(Settings, Spool)> {
@@ -46,68 +53,115 @@ fn open(options: &Options) -> Result<(Settings, Spool)> {
 /// on stderr for each recipient who did not get it.
 ///
 /// 0 if nothing is left to be sent, 75 if something waits for a later run, 69 if somebody was refused for good, 76 if
-/// somebody's fate is unknown. Messages for the same way share one connection.
+/// somebody's fate is unknown. Messages for the same way share a connection.
 pub fn run(options: &Options, records: &mut Records<'_>) -> Result<Status> {
     let (settings, spool) = open(options)?;
     spool.clean()?;
-    let mut run = Run { spool, records, status: Status::DONE, now: Timestamp::now() };
-    for (way, ids) in run.ways()?.into_values() {
-        if stop::requested() || run.records.gone() {
-            break;
-        }
-        run.one_way(&settings, &way, &ids)?;
-    }
-    run.records.flush()?;
-    Ok(run.status)
+    let mut round = Round::new(options, &settings, &spool);
+    round.scan(&mut HashMap::new())?;
+    round.work(records)
 }
 
-struct Run<'a, 'b> {
-    spool: Spool,
-    records: &'a mut Records<'b>,
-    status: Status,
+/// The same for one message, just accepted.
+pub fn run_one(options: &Options, id: &str, records: &mut Records<'_>) -> Result<Status> {
+    let (settings, spool) = open(options)?;
+    let mut round = Round::new(options, &settings, &spool);
+    round.look(id);
+    round.work(records)
+}
+
+/// What is to be done now.
+struct Round<'a> {
+    settings: &'a Settings,
+    spool: &'a Spool,
     now: Timestamp,
+    jobs: usize,
+    status: Status,
+    /// When there is something to do next.
+    wake: Option<Timestamp>,
+    /// By way, oldest first.
+    ways: BTreeMap<String, (Way, VecDeque<Item>)>,
+    /// What a run that died left: it needs no connection.
+    rest: VecDeque<Item>,
 }
 
-/// The connection of a way, or why there is none.
-enum Line {
-    Up(Box<Courier>),
-    Down(String),
-    /// Nothing is to be sent.
-    Unneeded,
+/// A message to be worked at.
+struct Item {
+    id: String,
+    accepted: Option<Timestamp>,
 }
 
-impl Run<'_, '_> {
-    /// What there is to do, by way, oldest first.
-    fn ways(&mut self) -> Result<BTreeMap<String, (Way, Vec<String>)>> {
-        let mut ways: BTreeMap<String, (Way, Vec<String>)> = BTreeMap::new();
+/// What a worker has to tell.
+enum Event {
+    Sent(Box<Sent>),
+    Status(Kind),
+    Wake(Timestamp),
+}
+
+impl<'a> Round<'a> {
+    fn new(options: &Options, settings: &'a Settings, spool: &'a Spool) -> Round<'a> {
+        let (now, jobs) = (Timestamp::now(), if options.jobs == 0 { 4 } else { options.jobs });
+        let (status, wake, ways, rest) = Default::default();
+        Round { settings, spool, now, jobs, status, wake, ways, rest }
+    }
+
+    /// Looks at all messages but those of which `quiet` says that they need nothing before a time.
+    fn scan(&mut self, quiet: &mut HashMap<String, Timestamp>) -> Result<()> {
+        let mut still = HashMap::new();
         for id in self.spool.ids(Place::Mail)? {
-            match self.spool.peek(Place::Mail, &id) {
-                Ok(None) => {}
-                Ok(Some(entry)) if entry.recipients.iter().any(|each| each.is_due(self.now)) => {
-                    let way = entry.envelope.map(|envelope| envelope.way).unwrap_or_default();
-                    ways.entry(way.key()).or_insert_with(|| (way, Vec::new())).1.push(id);
+            match quiet.get(&id) {
+                Some(next) if *next > self.now => {
+                    self.waits(*next);
+                    still.insert(id, *next);
                 }
-                Ok(Some(entry)) => {
-                    self.note_waiting(&entry);
-                    self.without_way(&entry);
+                _ => {
+                    if let Some(next) = self.look(&id) {
+                        still.insert(id, next);
+                    }
                 }
-                Err(error) => self.trouble(&error),
             }
         }
-        Ok(ways)
+        *quiet = still;
+        Ok(())
     }
 
-    /// What a run that died left: to be owned up to, or to be put away. That needs no connection.
-    fn without_way(&mut self, entry: &Entry) {
-        if entry.recipients.iter().any(|each| each.state == State::Trying) || entry.is_settled() {
-            self.one_id(&entry.id, &mut Line::Unneeded);
+    /// Looks at one message; when it needs something, if that is later.
+    fn look(&mut self, id: &str) -> Option<Timestamp> {
+        match self.spool.peek(Place::Mail, id) {
+            Ok(None) => None,
+            Ok(Some(entry)) => self.sort(entry),
+            Err(error) => {
+                self.trouble(&error.context(format_args!("message {id} of the queue")));
+                None
+            }
         }
     }
 
-    fn note_waiting(&mut self, entry: &Entry) {
-        if entry.recipients.iter().any(|each| each.state == State::Due) {
-            self.status.add(Kind::Temporary);
+    fn sort(&mut self, entry: Entry) -> Option<Timestamp> {
+        let item = Item {
+            id: entry.id.clone(),
+            accepted: entry.envelope.as_ref().map(|envelope| envelope.accepted),
+        };
+        if entry.recipients.iter().any(|each| each.is_due(self.now)) {
+            let way = entry.envelope.map(|envelope| envelope.way).unwrap_or_default();
+            self.ways.entry(way.key()).or_insert_with(|| (way, VecDeque::new())).1.push_back(item);
+            return None;
         }
+        let untold = entry.recipients.iter().any(|each| each.state == State::Failed && !each.told);
+        if entry.recipients.iter().any(|each| each.state == State::Trying) || entry.is_settled() || untold {
+            self.rest.push_back(item);
+        }
+        let waiting = entry.recipients.iter().filter(|each| each.state == State::Due);
+        let next = waiting.filter_map(|each| each.next).min();
+        if let Some(next) = next {
+            self.waits(next);
+        }
+        next.filter(|_| !untold)
+    }
+
+    fn waits(&mut self, next: Timestamp) {
+        self.status.add(Kind::Temporary);
+        self.wake = Some(self.wake.map_or(next, |wake| wake.min(next)));
     }
 
     fn trouble(&mut self, error: &Error) {
@@ -115,227 +169,73 @@ impl Run<'_, '_> {
         self.status.add(error.kind());
     }
 
-    fn one_way(&mut self, settings: &Settings, way: &Way, ids: &[String]) -> Result<()> {
-        let mut line = match submit::peer(settings, way) {
-            Ok(peer) => Line::Up(Box::new(Courier::new(peer))),
-            Err(error) => self.down(&error),
-        };
-        for id in ids {
-            if stop::requested() || self.records.gone() {
-                break;
+    /// Does it all; tells what came of it.
+    fn work(&mut self, records: &mut Records<'_>) -> Result<Status> {
+        let (tell, told) = mpsc::channel();
+        let gone = AtomicBool::new(false);
+        let (settings, spool, now) = (self.settings, self.spool, self.now);
+        // A queue for each way, and as many workers as it may have connections.
+        let mut piles = Vec::new();
+        let mut posts = VecDeque::new();
+        for (way, items) in std::mem::take(&mut self.ways).into_values() {
+            let outbound = submit::outbound(settings, &way);
+            let workers = outbound.connections.min(items.len());
+            posts.extend(std::iter::repeat_n(Some(piles.len()), workers));
+            piles.push((way, outbound, Mutex::new(items)));
+        }
+        let rest = (Way::default(), Default::default(), Mutex::new(std::mem::take(&mut self.rest)));
+        posts.push_front(None);
+        let threads = self.jobs.min(posts.len());
+        let posts = Mutex::new(posts);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let (tell, posts, piles, rest, gone) = (tell.clone(), &posts, &piles, &rest, &gone);
+                scope.spawn(move || {
+                    while let Some(post) = posts.lock().ok().and_then(|mut posts| posts.pop_front()) {
+                        let (way, outbound, pile) = post.map_or(rest, |at| &piles[at]);
+                        let worker = Worker { settings, spool, now, way, outbound, tell: tell.clone(), gone };
+                        worker.work(pile, post.is_some());
+                    }
+                });
             }
-            self.one_id(id, &mut line);
-            self.records.flush()?;
-        }
-        if let Line::Up(courier) = line {
-            courier.close();
-        }
-        Ok(())
+            std::mem::drop(tell);
+            self.hear(&told, records, &gone)
+        })?;
+        records.flush()?;
+        Ok(self.status)
     }
 
-    /// What happens to one message concerns no other.
-    fn one_id(&mut self, id: &str, line: &mut Line) {
-        let done = match self.spool.take(Place::Mail, id, Duration::ZERO) {
-            Ok(None) => Ok(()),
-            Ok(Some(taken)) => self.one_message(taken, line),
-            Err(error) if error.kind() == Kind::Temporary => {
-                report::detail(format_args!("{id} is in the hands of another run"));
-                self.status.add(Kind::Temporary);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = done {
-            self.trouble(&error.context(format_args!("message {id} of the queue")));
-        }
-    }
-
-    fn down(&mut self, error: &Error) -> Line {
-        report::trouble(error);
-        // A server that wants nothing of us has refused no message: they stay.
-        self.status.add(if error.kind() == Kind::Refused { Kind::Temporary } else { error.kind() });
-        Line::Down(error.to_string())
-    }
-
-    fn one_message(&mut self, mut taken: Taken, line: &mut Line) -> Result<()> {
-        if own_up(&mut taken.entry)? {
-            self.status.add(Kind::Unknown);
-        }
-        let due: Vec<usize> = places(&taken.entry, |each| each.is_due(self.now));
-        if let (false, Some(envelope)) = (due.is_empty(), taken.entry.envelope.clone()) {
-            self.send(&mut taken.entry, &envelope, &due, line)?;
-        }
-        if let Line::Up(_) = line {
-            // Else why there is no connection says more than "later".
-            self.note_waiting(&taken.entry);
-        }
-        if !taken.entry.is_settled() {
-            return Ok(());
-        }
-        let (id, failed) = (taken.entry.id.clone(), places(&taken.entry, |each| each.state == State::Failed));
-        self.spool.finish(taken)?;
-        if !failed.is_empty() {
-            let path = self.spool.path(Place::Failed, &id);
-            report::say(format_args!(
-                "the refused message is kept in {}; see mail-queue show {id}",
-                path.display()
-            ));
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, entry: &mut Entry, envelope: &Envelope, due: &[usize], line: &mut Line) -> Result<()> {
-        let to: Vec<Address> = due.iter().map(|at| entry.recipients[*at].to.clone()).collect();
-        let answers = match line {
-            Line::Unneeded => return Ok(()),
-            Line::Up(courier) => match give(courier, entry, envelope, due, &to) {
-                Err(Failed::Message(error)) => {
-                    // The dot was not sent, so a mark that was set says too much.
-                    let marked = places(entry, |each| each.state == State::Trying);
-                    entry.mark(&marked, State::Due)?;
-                    return Err(error);
+    fn hear(&mut self, told: &Receiver<Event>, records: &mut Records<'_>, gone: &AtomicBool) -> Result<()> {
+        let mut done = Ok(());
+        for event in told {
+            match event {
+                Event::Status(kind) => self.status.add(kind),
+                Event::Wake(next) => self.wake = Some(self.wake.map_or(next, |wake| wake.min(next))),
+                Event::Sent(sent) if done.is_ok() => {
+                    done = tell(&sent, records);
+                    if done.is_err() || records.gone() {
+                        gone.store(true, Ordering::Relaxed);
+                    }
                 }
-                Err(Failed::Way(error)) => {
-                    let reply = error.to_string();
-                    *line = self.down(&error);
-                    vec![Answer { outcome: Outcome::Later, reply }; to.len()]
-                }
-                Ok(answers) => {
-                    self.settle(entry, envelope, due, &answers)?;
-                    return self.tell(envelope, &to, &answers);
-                }
-            },
-            Line::Down(why) => vec![Answer { outcome: Outcome::Later, reply: why.clone() }; to.len()],
-        };
-        self.settle(entry, envelope, due, &answers)
-    }
-
-    /// Writes down what became of each.
-    fn settle(
-        &mut self,
-        entry: &mut Entry,
-        envelope: &Envelope,
-        due: &[usize],
-        answers: &[Answer],
-    ) -> Result<()> {
-        let done: Vec<usize> = due
-            .iter()
-            .zip(answers)
-            .filter(|(_, answer)| answer.outcome == Outcome::Done)
-            .map(|(at, _)| *at)
-            .collect();
-        if !done.is_empty() {
-            entry.mark(&done, State::Done)?;
-        }
-        for (at, answer) in due.iter().zip(answers) {
-            let reply = Some(answer.reply.clone());
-            match answer.outcome {
-                Outcome::Done => {}
-                Outcome::Never => {
-                    self.status.add(Kind::Refused);
-                    entry.settle(*at, State::Failed, |each| each.reply = reply)?;
-                }
-                Outcome::Unknown => {
-                    self.status.add(Kind::Unknown);
-                    entry.settle(*at, State::Unknown, |each| each.reply = reply)?;
-                }
-                Outcome::Later => self.put_off(entry, envelope, *at, answer)?,
+                Event::Sent(_) => {}
             }
         }
-        Ok(())
-    }
-
-    fn put_off(&mut self, entry: &mut Entry, envelope: &Envelope, at: usize, answer: &Answer) -> Result<()> {
-        let id = entry.id.clone();
-        let age = Timestamp::now().duration_since(envelope.accepted);
-        if Duration::try_from(age).is_ok_and(|age| age >= retry::GIVE_UP_AFTER) {
-            let days = retry::GIVE_UP_AFTER.as_secs() / 86400;
-            let reply = format!("given up after {days} days: {}", answer.reply);
-            report::trouble(format_args!(
-                "{} does not get {}: {reply}",
-                entry.recipients[at].to, envelope.message_id
-            ));
-            self.status.add(Kind::Refused);
-            return entry.settle(at, State::Failed, |each| each.reply = Some(reply));
-        }
-        entry.settle(at, State::Due, |each| {
-            each.tries += 1;
-            let pause = retry::jittered(retry::queue_pause(each.tries), seed(&id, each.tries));
-            each.next = Timestamp::now().checked_add(pause).ok();
-            each.reply = Some(answer.reply.clone());
-        })
-    }
-
-    fn tell(&mut self, envelope: &Envelope, to: &[Address], answers: &[Answer]) -> Result<()> {
-        let sent = submit::sent(&envelope.message_id, to, answers);
-        submit::complain(&sent, "it stays in the queue");
-        if self.records.is_json() {
-            return self.records.json(&sent);
-        }
-        match answers.iter().any(|answer| answer.outcome == Outcome::Done) {
-            true => self.records.text(report::printable(&envelope.message_id).as_bytes()),
-            false => Ok(()),
-        }
+        done
     }
 }
 
-fn give(
-    courier: &mut Courier,
-    entry: &mut Entry,
-    envelope: &Envelope,
-    due: &[usize],
-    to: &[Address],
-) -> Result<Vec<Answer>, Failed> {
-    let file = entry.message().map_err(Failed::Message)?;
-    let open = || {
-        let file = file.try_clone().map_err(|why| Error::reading("the message", why))?;
-        Ok(Box::new(FromStart { file, at: 0 }) as Box<dyn Read>)
-    };
-    let mut measure = Measure::default();
-    (measure.size, measure.eight_bit) = (envelope.size, envelope.eight_bit);
-    let parcel = Parcel { from: envelope.from.as_ref(), to, measure, open: &open };
-    courier.send(&parcel, &mut |accepted| {
-        let places: Vec<usize> = accepted.iter().filter_map(|n| due.get(*n).copied()).collect();
-        entry.mark(&places, State::Trying)
-    })
-}
-
-/// A file from its start, wherever another reader of it is.
-struct FromStart {
-    file: std::fs::File,
-    at: u64,
-}
-
-impl Read for FromStart {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = std::os::unix::fs::FileExt::read_at(&self.file, buffer, self.at)?;
-        self.at += n as u64;
-        Ok(n)
+fn tell(sent: &Sent, records: &mut Records<'_>) -> Result<()> {
+    submit::complain(sent, "it stays in the queue");
+    let got = sent.recipients.iter().any(|fate| fate.outcome == Outcome::Done);
+    match &sent.message_id {
+        _ if records.is_json() => records.json(sent)?,
+        Some(id) if got => records.text(report::printable(id).as_bytes())?,
+        _ => {}
     }
+    records.flush()
 }
 
-/// What a run that died left marked, nobody can know any more. True if there was such a one.
-fn own_up(entry: &mut Entry) -> Result<bool> {
-    let marked = places(entry, |each| each.state == State::Trying);
-    for at in &marked {
-        let reply = "the sending process died before it saw the answer";
-        let id = entry.envelope.as_ref().map_or("", |envelope| &envelope.message_id);
-        report::trouble(format_args!(
-            "{} may or may not have got {id}: {reply}; it is not sent again unasked: mail-queue release --resend-unknown {}",
-            entry.recipients[*at].to, entry.id
-        ));
-        entry.settle(*at, State::Unknown, |each| each.reply = Some(reply.to_string()))?;
-    }
-    Ok(!marked.is_empty())
-}
-
-fn places(entry: &Entry, wanted: impl Fn(&crate::store::spool::Recipient) -> bool) -> Vec<usize> {
-    let all = entry.recipients.iter().enumerate();
-    all.filter(|(_, each)| wanted(each)).map(|(at, _)| at).collect()
-}
-
-fn seed(id: &str, tries: u32) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (id, tries).hash(&mut hasher);
-    hasher.finish()
+/// True once no further message is to be begun.
+fn is_over(gone: &AtomicBool) -> bool {
+    stop::requested() || gone.load(Ordering::Relaxed)
 }

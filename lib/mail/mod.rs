@@ -2,14 +2,17 @@
 
 pub mod address;
 mod boundary;
+pub mod class;
 pub mod cms;
 pub mod compose;
 pub mod decode;
+pub mod dsn;
 pub mod header;
 pub mod lines;
 pub mod mailbox;
 pub mod mbox;
 pub mod name;
+pub mod notice;
 pub mod outgoing;
 pub mod param;
 pub mod part;

@@ -4,7 +4,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -28,10 +29,15 @@ pub struct Wire {
 /// [`Kind::Temporary`] where it cannot be reached, [`Kind::Protocol`] where its certificate is not trusted.
 pub fn dial(peer: &Peer) -> Result<Wire> {
     let doing = || format!("cannot connect to {}", peer.server);
+    if let Some(path) = peer.server.path() {
+        // A unix socket connects at once or not at all, but for a full backlog.
+        let socket = UnixStream::connect(path).map_err(|why| Error::network(doing(), why))?;
+        return set_up(Socket::Unix(socket), peer);
+    }
     let mut trouble = None;
     for address in look_up(&peer.server, peer.timeout)? {
         match TcpStream::connect_timeout(&address, peer.timeout) {
-            Ok(socket) => return set_up(socket, peer),
+            Ok(socket) => return set_up(Socket::Tcp(socket), peer),
             Err(why) => trouble = Some(why),
         }
     }
@@ -54,10 +60,9 @@ fn look_up(server: &Server, limit: Duration) -> Result<Vec<SocketAddr>> {
     }
 }
 
-fn set_up(socket: TcpStream, peer: &Peer) -> Result<Wire> {
+fn set_up(socket: Socket, peer: &Peer) -> Result<Wire> {
     let failed = |why| Error::network(format!("cannot use the connection to {}", peer.server), why);
-    socket.set_nodelay(true).map_err(failed)?;
-    socket.set_write_timeout(Some(peer.timeout)).map_err(failed)?;
+    socket.prepare(peer.timeout).map_err(failed)?;
     let line = Line { socket, limit: peer.timeout, hold: false };
     let mut wire = Wire { line, tls: None, peer: peer.clone() };
     if peer.tls == Tls::Implicit {
@@ -159,9 +164,48 @@ impl Write for Wire {
     }
 }
 
+/// What a line goes over.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn prepare(&self, limit: Duration) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => {
+                socket.set_nodelay(true)?;
+                socket.set_write_timeout(Some(limit))
+            }
+            Socket::Unix(socket) => socket.set_write_timeout(Some(limit)),
+        }
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(buffer),
+            Socket::Unix(socket) => socket.read(buffer),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write(bytes),
+            Socket::Unix(socket) => socket.write(bytes),
+        }
+    }
+}
+
 /// The bare socket; waits with a limit and an ear for signals.
 struct Line {
-    socket: TcpStream,
+    socket: Socket,
     limit: Duration,
     hold: bool,
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
+use crate::mail::class::Class;
 
 mod path;
 pub use path::{RecordPath, hex, unhex};
@@ -140,6 +141,9 @@ pub struct Fate {
     pub outcome: Outcome,
     /// The server's last word on it.
     pub reply: Option<String>,
+    /// What a refusal is about.
+    #[serde(default)]
+    pub class: Option<Class>,
 }
 
 /// The four things that can be known of a recipient.
@@ -197,6 +201,28 @@ pub struct Waiting {
     pub tries: u32,
     /// The server's last word on it.
     pub reply: Option<String>,
+    /// What a refusal is about.
+    pub class: Option<Class>,
+}
+
+/// A server that the queue leaves alone for a while.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Relay {
+    /// Format version.
+    pub v: u8,
+    /// Always `relay`.
+    pub kind: String,
+    /// The account or the URL.
+    pub name: String,
+    /// Since when it is down, RFC 3339 in UTC.
+    pub since: String,
+    /// How many attempts failed since.
+    pub failures: u32,
+    /// When it is tried next.
+    pub next: String,
+    /// Why the last attempt failed.
+    pub reply: String,
 }
 
 /// Records of each kind start as `Kind { v: 1, kind: "…", ..Default::default() }`; this does it in one word.
@@ -221,7 +247,7 @@ macro_rules! fresh {
         }
     )*};
 }
-fresh!(Message "message", File "file", Action "action", Sent "sent", Queued "queued");
+fresh!(Message "message", File "file", Action "action", Sent "sent", Queued "queued", Relay "relay");
 
 #[cfg(test)]
 mod tests {

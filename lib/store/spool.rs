@@ -3,6 +3,7 @@
 //! ```text
 //! queue/tmp/ID/     being written or being removed; rubbish once nobody holds its lock
 //! queue/mail/ID/    accepted: the rename from tmp/ is the moment
+//! queue/relay/      which servers are down, and how fast each may be fed (spool/relay.rs)
 //! queue/failed/ID/  settled, with a recipient that was refused or given up; kept until dropped or released
 //!
 //! in each ID/:      message    the exact bytes        envelope   sender, Message-ID, the way (never a secret)
@@ -31,9 +32,11 @@ use crate::error::{Error, Kind, Result};
 use crate::mail::address::Address;
 
 mod entry;
+mod relay;
 mod text;
 
 pub use entry::{Entry, Recipient, State};
+pub use relay::{Down, Relays, is_down};
 pub use text::{Envelope, Way};
 
 /// The queue below a state directory.
@@ -42,6 +45,7 @@ pub struct Spool {
     tmp: Dir,
     mail: Dir,
     failed: Dir,
+    relays: Relays,
 }
 
 /// Where a message of the queue is.
@@ -59,7 +63,27 @@ impl Spool {
         let queue = state.subdir("queue", 0o700)?;
         durable::check_private(queue.path())?;
         let sub = |name| queue.subdir(name, 0o700);
-        Ok(Spool { tmp: sub("tmp")?, mail: sub("mail")?, failed: sub("failed")? })
+        let relays = Relays::open(sub("relay")?);
+        Ok(Spool { tmp: sub("tmp")?, mail: sub("mail")?, failed: sub("failed")?, relays })
+    }
+
+    /// What is known of the servers.
+    pub fn relays(&self) -> &Relays {
+        &self.relays
+    }
+
+    /// Where accepted messages appear; worth watching.
+    pub fn door(&self) -> &std::path::Path {
+        self.mail.path()
+    }
+
+    /// Wakes who watches the door, though no message came.
+    pub fn ring(&self) {
+        // Only a hint: who watches also looks now and then.
+        let name = format!(".ring-{}", std::process::id());
+        if self.mail.create_new(&name, 0o600).is_ok() {
+            let _ = self.mail.remove(&name);
+        }
     }
 
     /// Accepts a message: durable on return, all of it or nothing. Gives its id.
@@ -71,7 +95,7 @@ impl Spool {
         message: &mut dyn Read,
     ) -> Result<()> {
         check_id(id)?;
-        let dir = self.tmp.subdir(id, 0o700)?;
+        let dir = self.tmp.new_subdir(id, 0o700)?;
         let accepted = Lock::take(&dir, "lock", Duration::ZERO).and_then(|_lock| {
             self.write(&dir, envelope, to, message)?;
             self.tmp

@@ -198,6 +198,7 @@ act = "print"
             from: Some(ADDRESS.into()),
             to: vec![ADDRESS.into()],
             what: What::Compose(text),
+            dsn: Default::default(),
             queue: false,
         };
         let begun = Instant::now();

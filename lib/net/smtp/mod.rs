@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::cli;
-use crate::config::{Peer, Tls};
+use crate::config::{Peer, Scheme, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::net::{self, Wire};
 use crate::report;
@@ -37,6 +37,10 @@ struct Abilities {
     size: Option<u64>,
     /// SIZE may be declared.
     declares_size: bool,
+    /// BDAT in place of DATA (RFC 3030).
+    chunking: bool,
+    /// Reports can be ordered (RFC 3461).
+    dsn: bool,
     /// Ways to log in, upper case.
     auth: Vec<String>,
 }
@@ -46,6 +50,8 @@ pub struct Smtp {
     wire: Wire,
     replies: reply::Replies,
     abilities: Abilities,
+    /// LMTP (RFC 2033): an answer for each recipient after the message.
+    is_lmtp: bool,
     /// False once the connection is no use any more.
     usable: bool,
     was_gone: bool,
@@ -69,7 +75,8 @@ impl Smtp {
         }
         let wire = net::dial(peer)?;
         let (replies, abilities) = Default::default();
-        let mut session = Smtp { wire, replies, abilities, usable: true, was_gone: false };
+        let is_lmtp = peer.server.scheme == Scheme::Lmtp;
+        let mut session = Smtp { wire, replies, abilities, is_lmtp, usable: true, was_gone: false };
         let greeting = session.answer("greeting")?;
         session.expect(&greeting, "the server does not serve us")?;
         session.hello()?;
@@ -104,8 +111,8 @@ impl Smtp {
 
     fn hello(&mut self) -> Result<()> {
         // An address literal, so that no host name leaks; the true address tells a server behind NAT nothing.
-        let mut answer = self.ask("EHLO [127.0.0.1]")?;
-        let is_old = matches!(answer.code, 500 | 502 | 504);
+        let mut answer = self.ask(if self.is_lmtp { "LHLO [127.0.0.1]" } else { "EHLO [127.0.0.1]" })?;
+        let is_old = matches!(answer.code, 500 | 502 | 504) && !self.is_lmtp;
         if is_old {
             answer = self.ask("HELO [127.0.0.1]")?;
         }
@@ -217,6 +224,8 @@ fn abilities(answer: &Reply) -> Abilities {
             Some("PIPELINING") => can.pipelining = true,
             Some("8BITMIME") => can.eight_bit = true,
             Some("SMTPUTF8") => can.utf8 = true,
+            Some("CHUNKING") => can.chunking = true,
+            Some("DSN") => can.dsn = true,
             Some("STARTTLS") => can.starttls = true,
             Some("SIZE") => {
                 can.declares_size = true;

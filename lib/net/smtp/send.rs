@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use super::{Reply, Smtp};
 use crate::error::{Error, Kind, Result};
 use crate::mail::address::Address;
+use crate::mail::class::Class;
+use crate::mail::dsn::Dsn;
 use crate::mail::lines::Lines;
 use crate::record::Outcome;
 use crate::report;
@@ -24,6 +26,8 @@ pub struct Mail<'a> {
     pub size: u64,
     /// Bytes above 127 are in it.
     pub eight_bit: bool,
+    /// What the server shall report; left out where it can't (RFC 3461).
+    pub dsn: Dsn,
 }
 
 /// What became of one recipient, and the server's or our word on it.
@@ -38,6 +42,11 @@ pub struct Answer {
 impl Answer {
     fn of(reply: &Reply) -> Answer {
         Answer { outcome: reply.outcome(), reply: reply.to_string() }
+    }
+
+    /// What the refusal is about; `None` where it is none.
+    pub fn class(&self) -> Option<Class> {
+        (self.outcome != Outcome::Done).then(|| Class::of_reply(&self.reply)).flatten()
     }
 }
 
@@ -118,7 +127,17 @@ impl Smtp {
         if needs_utf8(mail) {
             command.push_str(" SMTPUTF8");
         }
+        if let (Some(ret), true) = (mail.dsn.ret, self.abilities.dsn) {
+            command.push_str(&format!(" RET={ret}"));
+        }
         command
+    }
+
+    fn rcpt_command(&self, mail: &Mail<'_>, to: &Address) -> String {
+        match mail.dsn.notify.filter(|_| self.abilities.dsn) {
+            Some(notify) => format!("RCPT TO:<{to}> NOTIFY={notify}"),
+            None => format!("RCPT TO:<{to}>"),
+        }
     }
 }
 
@@ -143,6 +162,7 @@ impl Transaction {
         body: &mut dyn Read,
         before_dot: &mut dyn FnMut(&[usize]) -> Result<()>,
     ) -> Result<Reply, Halt> {
+        let is_chunked = session.abilities.chunking;
         let go = match session.abilities.pipelining {
             true => self.envelope_at_once(session, mail)?,
             false => self.envelope_stepwise(session, mail)?,
@@ -156,11 +176,12 @@ impl Transaction {
             }
             return Ok(go);
         }
-        if go.code != 354 {
+        if go.code != 354 && !is_chunked {
             session.usable &= !go.is_positive();
             return Err(Halt::Said(negative(go)));
         }
-        if let Err(halt) = stream(session, body, || before_dot(&accepted), &mut self.dot_sent) {
+        let framing = if is_chunked { Framing::Chunk { left: mail.size } } else { Framing::Dots };
+        if let Err(halt) = stream(session, body, framing, || before_dot(&accepted), &mut self.dot_sent) {
             // A server that has seen enough says why before it hangs up.
             if let (Halt::Line(_), false) = (&halt, self.dot_sent)
                 && let Ok(reply) = session.reply()
@@ -170,18 +191,26 @@ impl Transaction {
             }
             return Err(halt);
         }
-        let reply = session.last_reply()?;
-        match reply.code / 100 {
-            2 | 4 | 5 => Ok(reply),
-            _ => Err(Halt::Line(io::Error::new(io::ErrorKind::InvalidData, format!("{reply} is no answer")))),
+        if !session.is_lmtp {
+            return last(session);
         }
+        // RFC 2033 section 4.2: an answer for each recipient that was accepted.
+        let mut reply = None;
+        for number in accepted {
+            let own = last(session)?;
+            self.answers[number] = Some(Answer::of(&own));
+            reply = Some(own);
+        }
+        reply.ok_or_else(|| Halt::Line(io::ErrorKind::InvalidData.into()))
     }
 
     /// RFC 2920: all commands in one write, then all replies.
     fn envelope_at_once(&mut self, session: &mut Smtp, mail: &Mail<'_>) -> Result<Reply, Halt> {
         let mut commands = vec![session.mail_command(mail)];
-        commands.extend(mail.to.iter().map(|to| format!("RCPT TO:<{to}>")));
-        commands.push("DATA".into());
+        commands.extend(mail.to.iter().map(|to| session.rcpt_command(mail, to)));
+        if !session.abilities.chunking {
+            commands.push("DATA".into());
+        }
         for command in &commands {
             report::trace(format_args!("C: {command}"));
         }
@@ -192,7 +221,10 @@ impl Transaction {
             let reply = said(session)?;
             self.note(number, &reply);
         }
-        let go = said(session)?;
+        let go = match session.abilities.chunking {
+            true => first.clone(),
+            false => said(session)?,
+        };
         match first.is_positive() {
             true => Ok(go),
             false if go.code == 354 => {
@@ -214,10 +246,13 @@ impl Transaction {
             return Err(Halt::Said(negative(first)));
         }
         for (number, to) in mail.to.iter().enumerate() {
-            let reply = step(session, &format!("RCPT TO:<{to}>"))?;
+            let reply = step(session, &session.rcpt_command(mail, to))?;
             self.note(number, &reply);
         }
         let is_any = self.answers.iter().any(Option::is_none);
+        if is_any && session.abilities.chunking {
+            return Ok(first);
+        }
         step(session, if is_any { "DATA" } else { "RSET" })
     }
 
@@ -248,16 +283,42 @@ fn negative(reply: Reply) -> Reply {
     }
 }
 
-/// The message and the dot, in bounded memory; what is small goes out in one write with the dot.
+/// The answer to the message.
+fn last(session: &mut Smtp) -> Result<Reply, Halt> {
+    let reply = session.last_reply()?;
+    match reply.code / 100 {
+        2 | 4 | 5 => Ok(reply),
+        _ => Err(Halt::Line(io::Error::new(io::ErrorKind::InvalidData, format!("{reply} is no answer")))),
+    }
+}
+
+/// How the server knows where the message ends.
+enum Framing {
+    /// A dot alone on a line, after DATA.
+    Dots,
+    /// It is told the size, in BDAT (RFC 3030); so much is still to be sent, command included.
+    Chunk { left: u64 },
+}
+
+/// The message and its end, in bounded memory; what is small goes out in one write with its end.
 fn stream(
     session: &mut Smtp,
     body: &mut dyn Read,
+    mut framing: Framing,
     before_dot: impl FnOnce() -> Result<()>,
     dot_sent: &mut bool,
 ) -> Result<(), Halt> {
-    let mut lines = Lines::for_smtp();
     let mut chunk = vec![0; CHUNK];
     let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
+    let mut lines = match framing {
+        Framing::Dots => Lines::for_smtp(),
+        Framing::Chunk { ref mut left } => {
+            report::trace(format_args!("C: BDAT {left} LAST"));
+            out.extend_from_slice(format!("BDAT {left} LAST\r\n").as_bytes());
+            *left += out.len() as u64;
+            Lines::plain()
+        }
+    };
     loop {
         match body.read(&mut chunk) {
             Ok(0) => break,
@@ -269,15 +330,44 @@ fn stream(
             let what = "asked to end while a message was on its way; it was not delivered";
             return Err(Halt::Ours(Error::plain(Kind::Temporary, what)));
         }
-        if out.len() >= CHUNK {
+        if out.len() >= CHUNK && framing.may_go(out.len())? {
             session.put(&out)?;
             out.clear();
         }
     }
     lines.finish(&mut out);
+    framing.must_end(out.len())?;
     before_dot().map_err(Halt::Ours)?;
-    out.extend_from_slice(b".\r\n");
+    if let Framing::Dots = framing {
+        out.extend_from_slice(b".\r\n");
+    }
     // From here on the server may have it, also if this write fails half way.
     *dot_sent = true;
     Ok(session.put(&out)?)
+}
+
+impl Framing {
+    /// True if so many bytes can be sent and are not the last: those decide whether the message is delivered.
+    fn may_go(&mut self, len: usize) -> Result<bool, Halt> {
+        match self {
+            Framing::Dots => Ok(true),
+            Framing::Chunk { left } if (len as u64) < *left => {
+                *left -= len as u64;
+                Ok(true)
+            }
+            Framing::Chunk { left } if len as u64 == *left => Ok(false),
+            Framing::Chunk { .. } => Err(other_size()),
+        }
+    }
+
+    fn must_end(&self, len: usize) -> Result<(), Halt> {
+        match self {
+            Framing::Chunk { left } if len as u64 != *left => Err(other_size()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn other_size() -> Halt {
+    Halt::Ours(Error::plain(Kind::Io, "the message is not as long any more as when it was measured"))
 }

@@ -29,8 +29,13 @@ impl Transport for SmtpTransport {
             envelope.to().iter().map(|address| Address::parse(address.as_ref())).collect();
         let to = to?;
         let from = envelope.from().map(|address| Address::parse(address.as_ref())).transpose()?;
-        let mail =
-            Mail { from: from.as_ref(), to: &to, size: email.len() as u64, eight_bit: !email.is_ascii() };
+        let mail = Mail {
+            from: from.as_ref(),
+            to: &to,
+            size: email.len() as u64,
+            eight_bit: !email.is_ascii(),
+            dsn: Default::default(),
+        };
         let mut session = self.0.try_borrow_mut().map_err(busy)?;
         session.send(&mail, &mut &email[..], &mut |_| Ok(()))
     }

@@ -11,6 +11,7 @@ use super::text::{self, Envelope};
 use crate::durable::Dir;
 use crate::error::{Error, Result};
 use crate::mail::address::Address;
+use crate::mail::class::Class;
 
 /// What is known of a recipient; the order decides which of two files counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,14 +68,18 @@ pub struct Recipient {
     pub next: Option<Timestamp>,
     /// The last word on it.
     pub reply: Option<String>,
+    /// The sender was told that it waits.
+    pub warned: bool,
+    /// The sender was told that it failed.
+    pub told: bool,
     /// States of the files that there are for it.
     files: Vec<State>,
 }
 
 impl Recipient {
     pub(super) fn new(number: usize, to: Address) -> Recipient {
-        let (tries, next, reply) = (0, None, None);
-        Recipient { number, to, state: State::Due, tries, next, reply, files: vec![State::Due] }
+        let (tries, next, reply, warned, told) = (0, None, None, false, false);
+        Recipient { number, to, state: State::Due, tries, next, reply, warned, told, files: vec![State::Due] }
     }
 
     pub(super) fn write(&self) -> String {
@@ -85,28 +90,41 @@ impl Recipient {
         if let Some(reply) = &self.reply {
             let _ = writeln!(text, "reply: {}", text::one_line(reply));
         }
+        for (yes, key) in [(self.warned, "warned"), (self.told, "told")] {
+            if yes {
+                let _ = writeln!(text, "{key}: true");
+            }
+        }
         text
     }
 
     fn read(path: &Path, number: usize, files: Vec<State>, bytes: &[u8]) -> Result<Recipient> {
         let wrong = |what: &str| text::damaged(path, what);
         let (mut to, mut tries, mut next, mut reply) = (None, 0, None, None);
+        let (mut warned, mut told) = (false, false);
         for (key, value) in text::pairs(path, bytes)? {
             match key.as_str() {
                 "to" => to = Some(Address::parse(&value).map_err(|_| wrong("to"))?),
                 "tries" => tries = value.parse().map_err(|_| wrong("tries"))?,
                 "next" => next = Some(value.parse().map_err(|_| wrong("next"))?),
                 "reply" => reply = Some(value),
+                "warned" => warned = value == "true",
+                "told" => told = value == "true",
                 _ => {}
             }
         }
         let to = to.ok_or_else(|| wrong("it names no recipient"))?;
         let state = files.iter().copied().max().ok_or_else(|| wrong("it is gone"))?;
-        Ok(Recipient { number, to, state, tries, next, reply, files })
+        Ok(Recipient { number, to, state, tries, next, reply, warned, told, files })
     }
 
     fn file(&self, state: State) -> String {
         format!("{}.{}", self.number, state.word())
+    }
+
+    /// What the last word is about, where it is a refusal.
+    pub fn class(&self) -> Option<Class> {
+        Class::of_reply(self.reply.as_deref()?)
     }
 
     /// True if it is to be tried now.

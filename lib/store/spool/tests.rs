@@ -14,7 +14,15 @@ fn envelope() -> Envelope {
     let way = Way { smtp: Some("smtp://127.0.0.1:2525".parse().unwrap()), ..Way::default() };
     let accepted = "2026-11-21T10:00:00Z".parse().unwrap();
     let message_id = "<1@x>".to_string();
-    Envelope { from: Some(address("a@x")), message_id, accepted, size: 5, eight_bit: false, way }
+    Envelope {
+        from: Some(address("a@x")),
+        message_id,
+        accepted,
+        size: 5,
+        eight_bit: false,
+        dsn: Default::default(),
+        way,
+    }
 }
 
 fn accept(spool: &Spool, id: &str) -> Entry {

@@ -9,6 +9,7 @@ use crate::cli::{self, Login};
 use crate::config::Server;
 use crate::error::{Error, Kind, Result};
 use crate::mail::address::Address;
+use crate::mail::dsn::Dsn;
 
 /// The first line of each file.
 pub(super) const VERSION: &str = "mailloop-queue: 1";
@@ -31,6 +32,12 @@ impl Way {
             let _ = writeln!(text, "{key}: {value}");
             text
         })
+    }
+
+    /// The account, or the server's URL.
+    pub fn name(&self) -> String {
+        let server = || self.smtp.as_ref().map(ToString::to_string);
+        server().or_else(|| self.account.clone()).unwrap_or_default()
     }
 
     fn pairs(&self) -> Vec<(&'static str, String)> {
@@ -82,6 +89,8 @@ pub struct Envelope {
     pub size: u64,
     /// Bytes above 127 are in it.
     pub eight_bit: bool,
+    /// What the server shall report.
+    pub dsn: Dsn,
     /// How it leaves.
     pub way: Way,
 }
@@ -103,6 +112,12 @@ impl Envelope {
             }
             let _ = writeln!(text, "{key}: {value}");
         }
+        if let Some(notify) = self.dsn.notify {
+            let _ = writeln!(text, "notify: {notify}");
+        }
+        if let Some(ret) = self.dsn.ret {
+            let _ = writeln!(text, "ret: {ret}");
+        }
         Ok(text)
     }
 
@@ -114,6 +129,7 @@ impl Envelope {
             accepted: Timestamp::UNIX_EPOCH,
             size: 0,
             eight_bit: false,
+            dsn: Dsn::default(),
             way: Way::default(),
         };
         for (key, value) in pairs(path, bytes)? {
@@ -123,6 +139,8 @@ impl Envelope {
                 "message-id" => envelope.message_id = value,
                 "accepted" => envelope.accepted = value.parse().map_err(|_| wrong("accepted"))?,
                 "size" => envelope.size = value.parse().map_err(|_| wrong("size"))?,
+                "notify" => envelope.dsn.notify = Some(value.parse().map_err(|_| wrong("notify"))?),
+                "ret" => envelope.dsn.ret = Some(value.parse().map_err(|_| wrong("ret"))?),
                 "eight-bit" => envelope.eight_bit = value == "true",
                 _ => envelope.way.set(&key, &value).map_err(|why| wrong(&why))?,
             }
