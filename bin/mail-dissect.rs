@@ -51,6 +51,9 @@ struct Arguments {
     /// Do not wait for the disk: faster, but a power cut can lose files; for scratch work
     #[arg(long)]
     no_sync: bool,
+    /// How many messages to work on at once [default: as many as there are processors]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    jobs: usize,
     /// How long to wait for another process at work in DIR [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = cli::duration)]
     timeout: Option<Duration>,
@@ -71,6 +74,7 @@ fn dissect(arguments: Arguments) -> Result<Status> {
         pending: arguments.pending,
         again: arguments.again,
         sync: !arguments.no_sync,
+        jobs: arguments.jobs,
         timeout: arguments.timeout.unwrap_or(TIMEOUT),
         ..Options::new(arguments.directory)
     };

@@ -75,6 +75,7 @@ impl Options {
         }
     }
 
+    /// How many threads that makes.
     fn threads(&self) -> usize {
         match self.jobs {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -96,7 +97,7 @@ pub fn run(
     let journal = Journal::open(&out, options.timeout, options.sync)?;
     let taker = Taker { options, out: out.clone(), desk: journal.desk().clone() };
     std::thread::scope(|scope| {
-        let pool = Pool::new(scope, &taker, options.threads());
+        let pool = Pool::new(scope, &taker);
         let mut work =
             Work { options, out, journal, records, pool, group: Group::default(), status: Status::DONE };
         for item in items {
