@@ -18,12 +18,14 @@ use crate::store::journal::{Entry, Journal};
 
 mod bytes;
 mod items;
+mod list;
 mod place;
 mod pool;
 mod select;
 mod take;
 
 pub use items::{Item, from_arguments, from_input, from_stdin};
+pub use list::{View, list, print};
 pub use place::By;
 use place::{Group, is_held};
 use pool::{Done, Pool};
