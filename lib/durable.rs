@@ -295,13 +295,13 @@ impl Log {
     /// Opens or creates the log and gives the whole lines it holds.
     pub fn open(dir: &Dir, name: &str) -> Result<(Log, Vec<String>)> {
         let mut lines = Vec::new();
-        let log =
-            Log::open_each(dir, name, &mut |line| lines.push(String::from_utf8_lossy(line).into_owned()))?;
+        let mut log = Log::at_start(dir, name)?;
+        log.read_each(&mut |line| lines.push(String::from_utf8_lossy(line).into_owned()))?;
+        log.truncate()?;
         Ok((log, lines))
     }
 
-    /// As [`Log::open`], the lines handed over one by one: a long log costs no memory.
-    pub fn open_each(dir: &Dir, name: &str, each: &mut dyn FnMut(&[u8])) -> Result<Log> {
+    fn at_start(dir: &Dir, name: &str) -> Result<Log> {
         let path = dir.at(name);
         let file = match dir.create_new(name, 0o600) {
             Ok(file) => {
@@ -316,14 +316,54 @@ impl Log {
             }
             Err(why) => return Err(Error::creating(&path, why)),
         };
-        let mut log = Log { file, path, len: 0 };
-        log.read_each(each)?;
-        let written = log.file.metadata().map_err(|why| Error::reading(&log.path, why))?.len();
-        if written > log.len {
-            // A crash cut the last append short; what it said never became true.
-            step("truncate", || log.file.set_len(log.len)).map_err(|why| Error::writing(&log.path, why))?;
+        Ok(Log { file, path, len: 0 })
+    }
+
+    /// A crash cut the last append short; what it said never became true.
+    fn truncate(&mut self) -> Result<()> {
+        let written = self.file.metadata().map_err(|why| Error::reading(&self.path, why))?.len();
+        if written > self.len {
+            step("truncate", || self.file.set_len(self.len))
+                .map_err(|why| Error::writing(&self.path, why))?;
         }
+        Ok(())
+    }
+
+    /// Goes to the end of the last whole line without reading those before it.
+    fn skip(&mut self) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        let failed = |why| Error::reading(&self.path, why);
+        let mut end = self.file.metadata().map_err(failed)?.len();
+        let mut chunk = vec![0; 4096];
+        while end > self.len {
+            let length = usize::try_from(end - self.len).unwrap_or(usize::MAX).min(chunk.len());
+            let start = end - length as u64;
+            self.file.read_exact_at(&mut chunk[..length], start).map_err(failed)?;
+            if let Some(at) = memchr::memrchr(b'\n', &chunk[..length]) {
+                self.len = start + at as u64 + 1;
+                break;
+            }
+            end = start;
+        }
+        Ok(())
+    }
+
+    /// As [`Log::open`], reading nothing but the end; [`Log::each`] gives the lines when they are wanted.
+    pub fn open_unread(dir: &Dir, name: &str) -> Result<Log> {
+        let mut log = Log::at_start(dir, name)?;
+        log.skip()?;
+        log.truncate()?;
         Ok(log)
+    }
+
+    /// All whole lines up to where we are, one by one.
+    pub fn each(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.read_range(0, self.len, each).map(drop)
+    }
+
+    /// Passes over what was appended since the last read, by this or another process.
+    pub fn pass_on(&mut self) -> Result<()> {
+        self.skip()
     }
 
     /// Whole lines that were appended since the last read, by this or another process.
@@ -335,23 +375,35 @@ impl Log {
 
     /// As [`Log::read_on`], line by line.
     pub fn read_each(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        use std::os::unix::fs::FileExt;
         let size = self.file.metadata().map_err(|why| Error::reading(&self.path, why))?.len();
-        let (mut buffer, mut at) = (Vec::new(), self.len);
-        while at < size {
-            let start = buffer.len();
-            let room = usize::try_from(size - at).unwrap_or(usize::MAX).min(256 * 1024);
-            buffer.resize(start + room, 0);
+        self.len = self.read_range(self.len, size, each)?;
+        Ok(())
+    }
+
+    /// Hands over the whole lines of a range that begins with one, piece by piece; gives where the last one ends.
+    fn read_range(&self, start: u64, end: u64, each: &mut dyn FnMut(&[u8])) -> Result<u64> {
+        use std::os::unix::fs::FileExt;
+        let (mut buffer, mut at, mut done) = (Vec::new(), start, start);
+        while at < end {
+            let kept = buffer.len();
+            let room = usize::try_from(end - at).unwrap_or(usize::MAX).min(128 * 1024);
+            buffer.resize(kept + room, 0);
             self.file
-                .read_exact_at(&mut buffer[start..], at)
+                .read_exact_at(&mut buffer[kept..], at)
                 .map_err(|why| Error::reading(&self.path, why))?;
             at += room as u64;
-            let whole = memchr::memrchr(b'\n', &buffer).map_or(0, |end| end + 1);
-            buffer[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty()).for_each(&mut *each);
-            buffer.drain(..whole);
-            self.len += whole as u64;
+            let mut rest = buffer.as_slice();
+            while let Some(length) = memchr::memchr(b'\n', rest) {
+                if length > 0 {
+                    each(&rest[..length]);
+                }
+                rest = &rest[length + 1..];
+            }
+            let left = rest.len();
+            done = at - left as u64;
+            buffer.drain(..buffer.len() - left);
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Appends `lines` (each without its newline) and syncs once; on an error the log is as it was before.

@@ -1,5 +1,9 @@
 //! mail-dissect as its users see it: right bytes, safe names, nothing lost, nothing twice.
 
+mod hostile;
+mod messages;
+mod options;
+
 use crate::bench::{Bench, Cmd, pdf, sha256};
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;

@@ -18,12 +18,14 @@ use crate::store::journal::{Entry, Journal};
 
 mod bytes;
 mod items;
+mod list;
 mod place;
 mod pool;
 mod select;
 mod take;
 
 pub use items::{Item, from_arguments, from_input, from_stdin};
+pub use list::{View, list, print};
 pub use place::By;
 use place::{Group, is_held};
 use pool::{Done, Pool};
@@ -75,6 +77,7 @@ impl Options {
         }
     }
 
+    /// How many threads that makes.
     fn threads(&self) -> usize {
         match self.jobs {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -96,7 +99,7 @@ pub fn run(
     let journal = Journal::open(&out, options.timeout, options.sync)?;
     let taker = Taker { options, out: out.clone(), desk: journal.desk().clone() };
     std::thread::scope(|scope| {
-        let pool = Pool::new(scope, &taker, options.threads());
+        let pool = Pool::new(scope, &taker);
         let mut work =
             Work { options, out, journal, records, pool, group: Group::default(), status: Status::DONE };
         for item in items {

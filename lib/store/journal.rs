@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,6 @@ impl Entry {
 #[derive(Debug)]
 pub struct Journal {
     desk: Desk,
-    log: Log,
     sync: bool,
     lock: Option<Lock>,
 }
@@ -71,12 +70,23 @@ pub struct Journal {
 #[derive(Clone, Debug)]
 pub struct Desk {
     place: Dir,
-    finished: Arc<RwLock<Finished>>,
+    lines: Arc<Mutex<Lines>>,
     next: Arc<AtomicU64>,
 }
 
-/// The line of each finished message, both as short digests: a journal of a million messages fits into memory.
-type Finished = HashMap<[u8; 16], u64>;
+/// What stands in the journal.
+#[derive(Debug)]
+struct Lines {
+    log: Log,
+    /// The line of each finished message, both as short digests: a journal of a million messages fits into memory.
+    /// None as long as nobody asked for much: a run over one message should not pay for all that came before it.
+    finished: Option<HashMap<[u8; 16], u64>>,
+    /// How often somebody asked for one line.
+    asked: usize,
+}
+
+/// From so many questions on, all lines are kept in mind.
+const MANY: usize = 3;
 
 impl Journal {
     /// Opens or makes the journal of `out`, locked; 78 if others can write to its place. Without `sync` nothing that
@@ -85,11 +95,10 @@ impl Journal {
         let place = out.subdir(PLACE, 0o700)?;
         durable::check_private(place.path())?;
         let lock = Lock::take(&place, LOCK, limit)?;
-        let mut finished = Finished::new();
-        let log = Log::open_each(&place, JOURNAL, &mut |line| learn(&mut finished, line))?;
-        let desk = Desk { place, finished: Arc::new(RwLock::new(finished)), next: Arc::default() };
+        let lines = Lines { log: Log::open_unread(&place, JOURNAL)?, finished: None, asked: 0 };
+        let desk = Desk { place, lines: Arc::new(Mutex::new(lines)), next: Arc::default() };
         desk.sweep()?;
-        Ok(Journal { desk, log, sync, lock: Some(lock) })
+        Ok(Journal { desk, sync, lock: Some(lock) })
     }
 
     /// Takes the lock if it is not held, learns what others finished meanwhile, removes what a crash left behind.
@@ -98,9 +107,7 @@ impl Journal {
             return Ok(());
         }
         self.lock = Some(Lock::take(&self.desk.place, LOCK, limit)?);
-        let mut finished = self.desk.finished.write().unwrap_or_else(|broken| broken.into_inner());
-        self.log.read_each(&mut |line| learn(&mut finished, line))?;
-        drop(finished);
+        self.desk.lines().read_on()?;
         self.desk.sweep()
     }
 
@@ -117,25 +124,61 @@ impl Journal {
     /// Notes messages as finished, durable on return. Their files must be durable under their names before.
     /// An entry that stands there already is not written again.
     pub fn append(&mut self, entries: &[Entry]) -> Result<()> {
-        let mut lines = Vec::with_capacity(entries.len());
-        let mut finished = self.desk.finished.write().unwrap_or_else(|broken| broken.into_inner());
+        let mut new = Vec::with_capacity(entries.len());
+        let mut lines = self.desk.lines();
         for entry in entries {
             let line = serde_json::to_string(entry)
                 .map_err(|why| Error::new(Kind::Internal, "cannot write a journal entry", why))?;
             let digest = digest(line.as_bytes());
-            if finished.insert(short(&entry.key), digest) != Some(digest) {
-                lines.push(line);
+            if lines.find(&entry.key)? != Some(digest) {
+                if let Some(finished) = &mut lines.finished {
+                    finished.insert(short(&entry.key), digest);
+                }
+                new.push(line);
             }
         }
-        drop(finished);
-        self.log.append_with(&lines, self.sync)
+        lines.log.append_with(&new, self.sync)
+    }
+}
+
+impl Lines {
+    /// The digest of the last line with this key.
+    fn find(&mut self, key: &str) -> Result<Option<u64>> {
+        if self.finished.is_none() && self.asked < MANY {
+            self.asked += 1;
+            let mut found = None;
+            let start = key_start(key)?;
+            self.log.each(&mut |line| {
+                if line.starts_with(&start) {
+                    found = Some(digest(line));
+                }
+            })?;
+            return Ok(found);
+        }
+        if self.finished.is_none() {
+            let mut finished = HashMap::new();
+            self.log.each(&mut |line| learn(&mut finished, line))?;
+            self.finished = Some(finished);
+        }
+        Ok(self.finished.as_ref().and_then(|finished| finished.get(&short(key)).copied()))
+    }
+
+    fn read_on(&mut self) -> Result<()> {
+        match &mut self.finished {
+            Some(finished) => self.log.read_each(&mut |line| learn(finished, line)),
+            None => self.log.pass_on(),
+        }
     }
 }
 
 impl Desk {
     /// True if the message is finished.
-    pub fn has(&self, key: &str) -> bool {
-        self.finished.read().unwrap_or_else(|broken| broken.into_inner()).contains_key(&short(key))
+    pub fn has(&self, key: &str) -> Result<bool> {
+        Ok(self.lines().find(key)?.is_some())
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Creates a file to write to; its name comes with it. Its mode follows the umask.
@@ -166,7 +209,7 @@ impl Desk {
     }
 }
 
-fn learn(finished: &mut Finished, line: &[u8]) {
+fn learn(finished: &mut HashMap<[u8; 16], u64>, line: &[u8]) {
     if let Some(key) = key_of(line) {
         finished.insert(short(&key), digest(line));
     }
@@ -183,6 +226,13 @@ fn key_of(line: &[u8]) -> Option<String> {
         (rest[end] == b'"').then(|| String::from_utf8(rest[..end].to_vec()).ok())?
     });
     plain.or_else(|| serde_json::from_slice(line).ok().map(|Key { key }| key))
+}
+
+/// How a line with this key begins.
+fn key_start(key: &str) -> Result<Vec<u8>> {
+    let key = serde_json::to_string(key)
+        .map_err(|why| Error::new(Kind::Internal, "cannot write a journal entry", why))?;
+    Ok(format!(r#"{{"v":{VERSION},"key":{key},"#).into_bytes())
 }
 
 fn short(key: &str) -> [u8; 16] {
@@ -317,7 +367,7 @@ mod tests {
         let mut journal = Journal::open(&out, Duration::ZERO, true).unwrap();
         journal.append(&[entry("a", "1.pdf"), entry("b", "2.pdf")]).unwrap();
         journal.append(&[entry("a", "3.pdf"), entry("b", "2.pdf")]).unwrap();
-        assert!(journal.desk().has("a") && !journal.desk().has("c"));
+        assert!(journal.desk().has("a").unwrap() && !journal.desk().has("c").unwrap());
         let names: Vec<_> =
             files(temp.path()).unwrap().map(|file| file.path.get().unwrap().to_path_buf()).collect();
         assert_eq!(names, [temp.path().join("3.pdf"), temp.path().join("2.pdf")]);
@@ -347,8 +397,8 @@ mod tests {
         assert!(!second.desk().place().has("new.1"));
         second.append(&[entry("k", "f")]).unwrap();
         drop(second);
-        assert!(!first.desk().has("k"));
+        assert!(!first.desk().has("k").unwrap());
         first.lock(Duration::ZERO).unwrap();
-        assert!(first.desk().has("k"));
+        assert!(first.desk().has("k").unwrap());
     }
 }

@@ -33,16 +33,19 @@ struct Threads {
 }
 
 impl<'scope, 'env> Pool<'scope, 'env> {
-    /// A pool of `jobs` threads, none of which is started yet.
-    pub fn new(scope: &'scope Scope<'scope, 'env>, taker: &'env Taker<'env>, jobs: usize) -> Self {
-        Pool { scope, taker, jobs, threads: None, ready: BTreeMap::new(), submitted: 0, given: 0 }
+    /// A pool of as many threads as the taker's options say, none of which is started yet.
+    pub fn new(scope: &'scope Scope<'scope, 'env>, taker: &'env Taker<'env>) -> Self {
+        Pool { scope, taker, jobs: 1, threads: None, ready: BTreeMap::new(), submitted: 0, given: 0 }
     }
 
     /// Hands a message over.
     pub fn submit(&mut self, job: Job) {
         let number = self.submitted;
         self.submitted += 1;
-        if self.jobs <= 1 || number == 0 {
+        if number == 1 {
+            self.jobs = self.taker.options.threads();
+        }
+        if self.jobs <= 1 {
             self.ready.insert(number, take(self.taker, job));
             return;
         }

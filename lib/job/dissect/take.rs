@@ -1,6 +1,7 @@
 //! One message taken apart: what is wanted is decoded into files beside, or found to lie there already. Threads do
 //! this side by side; names are given later, in order.
 
+use std::cell::LazyCell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -22,6 +23,11 @@ use crate::store::journal::{Desk, Entry};
 
 /// How many files of one message stay open until their group is synced; of more, these are synced at once.
 const OPEN: usize = 8;
+/// A message longer than this is hashed beside the rest of the work.
+const LARGE: usize = 4 << 20;
+
+/// The key of a message, once somebody needs to know it.
+type Key<'a> = &'a dyn Fn() -> String;
 
 /// What takes messages apart; shared by threads.
 pub(super) struct Taker<'a> {
@@ -87,7 +93,9 @@ impl Taken {
 impl Taker<'_> {
     /// Takes one message apart; `None` if it was finished before and only others are asked for.
     pub fn take(&self, job: Job) -> Result<Option<Taken>, Trouble> {
-        if job.key.as_ref().is_some_and(|key| self.is_finished(key)) {
+        if let Some(key) = &job.key
+            && self.is_finished(key).map_err(Trouble::Disk)?
+        {
             return Ok(None);
         }
         let Job { source, key, record, shown } = job;
@@ -100,8 +108,8 @@ impl Taker<'_> {
         }
     }
 
-    fn is_finished(&self, key: &str) -> bool {
-        self.options.pending && !self.options.again && self.desk.has(key)
+    fn is_finished(&self, key: &str) -> Result<bool> {
+        Ok(self.options.pending && !self.options.again && self.desk.has(key)?)
     }
 
     fn message(
@@ -111,25 +119,36 @@ impl Taker<'_> {
         shown: String,
         bytes: &[u8],
     ) -> Result<Option<Taken>, Trouble> {
-        let sha256 = hex(&Sha256::digest(bytes));
-        let key = key.unwrap_or_else(|| sha256.clone());
-        if self.is_finished(&key) {
-            return Ok(None);
-        }
-        let known = self.desk.has(&key);
-        let entry = Entry::new(key, describe(record, sha256, bytes));
-        let mut taken = Taken { shown, entry, files: Vec::new(), says: Vec::new() };
-        match self.parts(&mut taken, bytes, known) {
-            Ok(()) => Ok(Some(taken)),
-            Err(error) => {
-                taken.discard(&self.desk);
-                let error = error.context(&taken.shown);
-                Err(if error.kind() == Kind::Io { Trouble::Disk(error) } else { Trouble::Message(error) })
+        std::thread::scope(|scope| {
+            let sha256: LazyCell<String, Box<dyn FnOnce() -> String + '_>> =
+                LazyCell::new(if bytes.len() > LARGE && self.options.jobs != 1 {
+                    // Half of the time of a large message would go into its digest.
+                    let hashing = scope.spawn(|| hex(&Sha256::digest(bytes)));
+                    Box::new(|| hashing.join().unwrap_or_else(|_| hex(&Sha256::digest(bytes))))
+                } else {
+                    Box::new(|| hex(&Sha256::digest(bytes)))
+                });
+            let named = || key.clone().unwrap_or_else(|| sha256.clone());
+            if self.options.pending && self.is_finished(&named()).map_err(Trouble::Disk)? {
+                return Ok(None);
             }
-        }
+            let mut message = describe(record, bytes);
+            if self.options.by.is_some() {
+                message.sha256 = Some(sha256.clone());
+            }
+            let entry = Entry::new(String::new(), message);
+            let mut taken = Taken { shown, entry, files: Vec::new(), says: Vec::new() };
+            let done = self.parts(&mut taken, bytes, &named);
+            taken.entry.key = named();
+            taken.entry.message.sha256 = Some(sha256.clone());
+            let Err(error) = done else { return Ok(Some(taken)) };
+            taken.discard(&self.desk);
+            let error = error.context(&taken.shown);
+            Err(if error.kind() == Kind::Io { Trouble::Disk(error) } else { Trouble::Message(error) })
+        })
     }
 
-    fn parts(&self, taken: &mut Taken, bytes: &[u8], known: bool) -> Result<()> {
+    fn parts(&self, taken: &mut Taken, bytes: &[u8], key: Key) -> Result<()> {
         let mut shelf = Spill::new(self.desk.place().path());
         let tree = Tree::parse_onto(bytes, &self.options.limits, &mut shelf);
         if let Some(why) = &tree.broken {
@@ -141,13 +160,13 @@ impl Taker<'_> {
             let looks = Looks::of(&tree, part, &head);
             if looks.is_false_pdf(part) {
                 let note = format!("part {} is called a PDF and is none", part.number);
-                if !known && !self.options.select.takes(part, &looks) {
+                if !self.options.select.takes(part, &looks) && !self.desk.has(&key())? {
                     taken.says.push(format!("{}: {note}; --trust-label takes it", taken.shown));
                 }
                 taken.entry.notes.push(note);
             }
             if self.options.select.takes(part, &looks) {
-                self.part(taken, &tree, part, looks, known)?;
+                self.part(taken, &tree, part, looks, key)?;
             }
         }
         taken.entry.notes.extend(tree.notes.iter().chain(&tree.closed).cloned());
@@ -161,7 +180,7 @@ impl Taker<'_> {
     }
 
     /// One part that is wanted: found, or written aside.
-    fn part(&self, taken: &mut Taken, tree: &Tree, part: &Part, looks: Looks, known: bool) -> Result<()> {
+    fn part(&self, taken: &mut Taken, tree: &Tree, part: &Part, looks: Looks, key: Key) -> Result<()> {
         let extension = sniff::extension(looks.kind, &part.said);
         let name = SafeName::new(looks.sent.as_ref().map(|sent| sent.path.as_str()), extension);
         let sub = self.options.by.as_ref().map(|by| by.name(&taken.entry.message));
@@ -177,7 +196,7 @@ impl Taker<'_> {
             ..record::File::fresh()
         };
         let mut aside = Aside { dir, sub, name, record, state: State::Aside(String::new(), None) };
-        if !self.look_for(&mut aside, tree, part, known)
+        if !self.look_for(&mut aside, key, tree, part)?
             && let Written::TooLong(limit) = self.write(&mut aside, tree, part)?
         {
             taken.damage(format!("part {} is longer than {limit} bytes (--max-size)", part.number));
@@ -219,26 +238,32 @@ impl Taker<'_> {
 
     /// True if the part's bytes lie there already; nothing is written to find that out. Where the message was seen
     /// before, also the longer names are looked at, which needs the digest of all of it.
-    fn look_for(&self, aside: &mut Aside, tree: &Tree, part: &Part, known: bool) -> bool {
+    fn look_for(&self, aside: &mut Aside, key: Key, tree: &Tree, part: &Part) -> Result<bool> {
+        if !aside.dir.has(&aside.name) {
+            return Ok(false);
+        }
         let there = aside.dir.open_file(&aside.name).ok();
+        let known = self.desk.has(&key())?;
         if there.is_none() && !known {
-            return false;
+            return Ok(false);
         }
         let mut sink = Compare { there, digest: Sha256::new(), to_the_end: known, buffer: Vec::new() };
-        let Ok(decoded) = decode::decode(&part.encoding, tree.body(part), &mut sink) else { return false };
+        let Ok(decoded) = decode::decode(&part.encoding, tree.body(part), &mut sink) else {
+            return Ok(false);
+        };
         let is_same = sink.is_at_end();
         note(aside, part, &decoded, sink.digest);
         if is_same {
             aside.state = State::Present(aside.name.clone());
-            return true;
+            return Ok(true);
         }
         for name in aside.longer_names() {
             if is_held(&aside.dir, &name, &aside.record) {
                 aside.state = State::Present(name);
-                return true;
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Decodes a part into a file beside, chunk by chunk.
@@ -342,9 +367,9 @@ impl Write for Compare {
 }
 
 /// The message's record: what was handed over, and what its bytes say, which wins.
-pub(super) fn describe(record: record::Message, sha256: String, bytes: &[u8]) -> record::Message {
+pub(super) fn describe(record: record::Message, bytes: &[u8]) -> record::Message {
     let Summary { message_id, from, to, subject, date } = Summary::of(bytes);
     let state = if record.state.is_empty() { "delivered".to_string() } else { record.state };
-    let (sha256, size) = (Some(sha256), Some(bytes.len() as u64));
+    let (sha256, size) = (None, Some(bytes.len() as u64));
     record::Message { state, sha256, size, message_id, from, to, subject, date, ..record }
 }

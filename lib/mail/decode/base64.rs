@@ -8,8 +8,8 @@ use super::{CHUNK, Sink, next_line};
 
 /// Decodes base64 into `sink`; gives what was repaired.
 pub(super) fn base64(body: &[u8], sink: &mut Sink<impl Write>) -> io::Result<Vec<String>> {
-    let mut reader =
-        Base64 { pending: Vec::with_capacity(2 * CHUNK), out: vec![0; 2 * CHUNK], ..Base64::default() };
+    let room = body.len().min(2 * CHUNK);
+    let mut reader = Base64 { pending: Vec::with_capacity(room), out: vec![0; room], ..Base64::default() };
     let mut rest = body;
     let mut some = false;
     let mut was_blank = false;

@@ -7,7 +7,7 @@ use crate::mail::words::hex;
 
 /// `=XX` octets, `=` at a line's end joins lines, blanks before a line end are transport padding (rule 3).
 pub(super) fn quoted_printable(body: &[u8], sink: &mut Sink<impl Write>) -> io::Result<Vec<String>> {
-    let mut out = Vec::with_capacity(2 * CHUNK);
+    let mut out = Vec::with_capacity(body.len().min(2 * CHUNK));
     let mut bad = 0u64;
     let mut rest = body;
     while !rest.is_empty() {

@@ -15,7 +15,8 @@ const NEAR: usize = 100;
 
 /// Decodes the first file in `body` into `sink`; gives what was repaired.
 pub(super) fn uuencode(body: &[u8], sink: &mut Sink<impl Write>) -> io::Result<Vec<String>> {
-    let mut lines = Lines { out: Vec::with_capacity(2 * CHUNK), spare: body.len() + SPARE, short: 0 };
+    let mut lines =
+        Lines { out: Vec::with_capacity(body.len().min(2 * CHUNK)), spare: body.len() + SPARE, short: 0 };
     let mut rest = body;
     let mut state = State::Before;
     while let Some((line, _)) = next_line(&mut rest) {
