@@ -1,7 +1,7 @@
 //! mail-inject: send a message, or put it in the queue. See `lib/job/inject.rs`.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Parser};
@@ -12,6 +12,9 @@ use mailloop::job::inject::{self, Options, Text, What};
 use mailloop::mail::dsn::{Dsn, Notify, Ret};
 use mailloop::report::Records;
 use mailloop::store::spool::Way;
+
+#[path = "mail-inject/sendmail.rs"]
+mod sendmail;
 
 /// Send a message with any number of attachments, or finished messages; print the Message-ID once handed over
 #[derive(Parser)]
@@ -45,6 +48,9 @@ struct Arguments {
     /// The text from a file; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "finished")]
     body_file: Option<PathBuf>,
+    /// The same text as HTML, from a file; readers show this or the text
+    #[arg(long, value_name = "FILE", conflicts_with = "finished")]
+    html: Option<PathBuf>,
     /// Attach a file; may be repeated
     #[arg(long, value_name = "FILE", conflicts_with = "finished")]
     attach: Vec<PathBuf>,
@@ -98,7 +104,12 @@ Status: 0 done, 64 wrong command line, 65 damaged message, 66 a file is missing 
 78 wrong configuration.";
 
 fn main() -> ExitCode {
-    cli::program(|arguments: &Arguments| arguments.voice.clone(), run)
+    let mut words = std::env::args_os();
+    let program = words.next().map(PathBuf::from);
+    match program.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()) {
+        Some(name) if sendmail::is_meant(name) => cli::end(|| sendmail::run(name, words)),
+        _ => cli::program(|arguments: &Arguments| arguments.voice.clone(), run),
+    }
 }
 
 fn run(arguments: Arguments) -> Result<Status> {
@@ -123,6 +134,7 @@ fn options(arguments: Arguments) -> Options {
             subject: arguments.subject,
             body: arguments.body,
             body_file: arguments.body_file,
+            html: arguments.html,
             attach: arguments.attach,
             headers: arguments.header,
         })

@@ -131,11 +131,16 @@ pub fn program<A: Parser>(
     };
     let Voice { quiet, verbose } = voice(&arguments);
     report::set_voice(if quiet { -1 } else { verbose.min(2) as i8 });
+    end(|| job(arguments))
+}
+
+/// The same for a program that reads its command line itself.
+pub fn end(job: impl FnOnce() -> Result<Status>) -> ExitCode {
     if let Err(why) = stop::install() {
         report::trouble(format_args!("cannot listen for signals: {why}"));
         return ExitCode::from(Kind::Internal.status());
     }
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(arguments)));
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
     let status = match done {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {

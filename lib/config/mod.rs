@@ -41,7 +41,7 @@ pub struct Account {
     pub smtp: Option<Server>,
     /// Where mail is fetched.
     pub imap: Option<Server>,
-    /// The login name; the address where it is left out.
+    /// The login name; the address where it is left out, no login to send where it is empty.
     pub user: Option<String>,
     /// The password itself; the file must then be readable by nobody else.
     pub password: Option<Literal>,

@@ -3,6 +3,7 @@
 //! Nothing is sent unless everything that belongs to the message could be read. Each recipient has an outcome of its
 //! own; what is printed was handed over, or lies durably in the queue.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::job::submit::{self, Courier, Failed, Parcel};
 use crate::mail::address::{self, Address, Mailbox};
 use crate::mail::compose::Draft;
 use crate::mail::dsn::Dsn;
+use crate::net::smtp::Answer;
 use crate::record::{Outcome, Queued, Sent, Waiting};
 use crate::report::{self, Form, Records};
 use crate::stop;
@@ -22,8 +24,10 @@ use crate::store::spool::{Envelope, Spool, Way};
 
 mod input;
 mod parcel;
-use input::{body, field, path_of, random, stamp};
-pub use parcel::Outbound;
+mod sendmail;
+use input::{body, field, html, path_of, random, stamp};
+pub use parcel::{Finished, Outbound};
+pub use sendmail::{Sendmail, sendmail};
 
 /// What is sent, and which way.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +78,8 @@ pub struct Text {
     pub body: Option<String>,
     /// A file with the text; `-` is the input.
     pub body_file: Option<PathBuf>,
+    /// A file with the same text as HTML.
+    pub html: Option<PathBuf>,
     /// Files to attach.
     pub attach: Vec<PathBuf>,
     /// Further header fields, `Name: value`.
@@ -90,9 +96,7 @@ pub fn run(options: &Options, input: &mut dyn Read, records: &mut Records<'_>) -
         What::Finished => job.finished(input).and_then(|out| job.give(&out, records, &mut status)),
         What::Batch(form) => job.batch(*form, input, records, &mut status),
     };
-    if let Exit::Courier(courier) = job.exit {
-        courier.close();
-    }
+    job.couriers.into_values().for_each(Courier::close);
     records.flush()?;
     done.map(|()| status)
 }
@@ -100,7 +104,7 @@ pub fn run(options: &Options, input: &mut dyn Read, records: &mut Records<'_>) -
 /// Writes the exact bytes that would be sent, all of them or none, and sends nothing.
 pub fn show(options: &Options, input: &mut dyn Read, out: &mut dyn Write) -> Result<Status> {
     let job = Job::new(options, false)?;
-    let message = match &options.what {
+    let Ready { message, .. } = match &options.what {
         What::Compose(text) => job.compose(text, input)?,
         What::Finished => job.finished(input)?,
         What::Batch(_) => return Err(Error::plain(Kind::Usage, "a batch cannot be shown, only one message")),
@@ -116,20 +120,21 @@ pub fn show(options: &Options, input: &mut dyn Read, out: &mut dyn Write) -> Res
     Ok(Status::DONE)
 }
 
-enum Exit {
-    Courier(Box<Courier>),
-    Queue(Spool),
-    Nowhere,
+/// A message and the way it goes.
+struct Ready {
+    message: Outbound,
+    way: Way,
 }
 
 struct Job<'a> {
     options: &'a Options,
-    way: Way,
-    exit: Exit,
+    settings: Settings,
+    /// Where it goes if it goes into the queue.
+    spool: Option<Spool>,
+    /// Connections, by way.
+    couriers: BTreeMap<String, Courier>,
     /// From --from, as it shall be shown.
     author: Option<Mailbox>,
-    /// The account's address.
-    usual: Option<Address>,
     /// Of --to.
     to: Vec<Mailbox>,
 }
@@ -139,31 +144,39 @@ impl<'a> Job<'a> {
         let settings = Settings::load(&options.place)?;
         let author = options.from.as_deref().map(address::parse_one).transpose()?;
         let to = lists(&options.to)?;
-        let mut way = options.way.clone();
-        if way.smtp.is_none() && way.account.is_none() {
-            way.account = submit::usual_account(&settings, author.as_ref().map(|author| &author.address));
+        let spool = (goes_out && options.queue).then(|| Spool::open(&settings.state()?)).transpose()?;
+        let job = Job { options, settings, spool, couriers: BTreeMap::new(), author, to };
+        if goes_out && (job.is_given() || matches!(options.what, What::Compose(_))) {
+            // Also for the queue: a way that leads nowhere is told before anything else is done.
+            submit::hops(&job.settings, &job.way(job.author.as_ref().map(|author| &author.address))?)?;
         }
-        let account = way.account.as_deref().and_then(|name| settings.config.account.get(name));
-        let usual = account.and_then(|account| account.address.as_deref()).map(Address::parse).transpose();
-        let usual = usual.map_err(|error| error.context("the account's address").with_kind(Kind::Config))?;
-        let exit = match (goes_out, options.queue) {
-            (false, _) => Exit::Nowhere,
-            (true, queue) => {
-                // Also for the queue: a way that leads nowhere is told now.
-                let hops = submit::hops(&settings, &way)?;
-                match queue {
-                    true => Exit::Queue(Spool::open(&settings.state()?)?),
-                    false => Exit::Courier(Box::new(Courier::new(hops, None))),
-                }
-            }
-        };
-        let way = if options.queue { lasting(way)? } else { way };
-        Ok(Job { options, way, exit, author, usual, to })
+        Ok(job)
     }
 
-    fn compose(&self, text: &Text, input: &mut dyn Read) -> Result<Outbound> {
-        let usual = || self.usual.clone().map(|address| Mailbox { name: None, address });
-        let from = self.author.clone().or_else(usual).ok_or_else(|| {
+    fn is_given(&self) -> bool {
+        self.options.way.smtp.is_some() || self.options.way.account.is_some()
+    }
+
+    /// The way as asked for, else the account that the author's address means.
+    fn way(&self, author: Option<&Address>) -> Result<Way> {
+        let mut way = self.options.way.clone();
+        if !self.is_given() {
+            way.account = submit::usual_account(&self.settings, author);
+        }
+        if self.options.queue { lasting(way) } else { Ok(way) }
+    }
+
+    /// The account's address.
+    fn usual(&self, way: &Way) -> Result<Option<Mailbox>> {
+        let account = way.account.as_deref().and_then(|name| self.settings.config.account.get(name));
+        let usual = account.and_then(|account| account.address.as_deref()).map(Address::parse).transpose();
+        let usual = usual.map_err(|error| error.context("the account's address").with_kind(Kind::Config))?;
+        Ok(usual.map(|address| Mailbox { name: None, address }))
+    }
+
+    fn compose(&self, text: &Text, input: &mut dyn Read) -> Result<Ready> {
+        let way = self.way(self.author.as_ref().map(|author| &author.address))?;
+        let from = self.author.clone().or(self.usual(&way)?).ok_or_else(|| {
             Error::plain(Kind::Usage, "it is not said who the mail is from").hint("use --from ADDRESS")
         })?;
         let (cc, bcc) = (lists(&text.cc)?, lists(&text.bcc)?);
@@ -178,21 +191,25 @@ impl<'a> Job<'a> {
             cc,
             subject: text.subject.clone(),
             body: body(text, input)?,
+            html: html(text, input)?,
             headers: text.headers.iter().map(|line| field(line)).collect::<Result<_>>()?,
             attachments: Vec::new(),
         };
-        Outbound::compose(draft, &text.attach, to, &stamp())
+        Ok(Ready { message: Outbound::compose(draft, &text.attach, to, &stamp())?, way })
     }
 
-    fn finished(&self, input: &mut dyn Read) -> Result<Outbound> {
-        let (from, to) = self.envelope();
-        let message = Outbound::stream(input, from, &to, self.usual.as_ref(), &stamp());
-        message.map_err(|error| error.context("standard input"))
+    fn finished(&self, input: &mut dyn Read) -> Result<Ready> {
+        self.ready(Finished::stream(input)?)
     }
 
-    fn envelope(&self) -> (Option<&Address>, Vec<Address>) {
-        let from = self.author.as_ref().map(|author| &author.address);
-        (from, self.to.iter().map(|mailbox| mailbox.address.clone()).collect())
+    fn ready(&self, finished: Finished) -> Result<Ready> {
+        let given = self.author.as_ref().map(|author| &author.address);
+        let way = self.way(given.cloned().or_else(|| finished.author()).as_ref())?;
+        let usual = self.usual(&way)?;
+        let to: Vec<Address> = self.to.iter().map(|mailbox| mailbox.address.clone()).collect();
+        let envelope =
+            parcel::Envelope { from: given.map(Some), to: &to, usual: usual.as_ref(), ..Default::default() };
+        Ok(Ready { message: finished.prepare(&envelope, &stamp())?, way })
     }
 
     fn batch(
@@ -216,11 +233,10 @@ impl<'a> Job<'a> {
             if line.is_empty() {
                 continue;
             }
-            let (from, to) = self.envelope();
-            let message = path_of(line, form)
-                .and_then(|path| Outbound::file(&path, from, &to, self.usual.as_ref(), &stamp()));
-            match message {
-                Ok(message) => self.give(&message, records, status)?,
+            let ready =
+                path_of(line, form).and_then(|path| Finished::file(&path)).and_then(|each| self.ready(each));
+            match ready {
+                Ok(ready) => self.give(&ready, records, status)?,
                 Err(error) => {
                     report::trouble(&error);
                     status.add(error.kind());
@@ -231,28 +247,20 @@ impl<'a> Job<'a> {
     }
 
     /// Hands one message over. An error ends the run; what concerns this message alone is said and remembered.
-    fn give(&mut self, out: &Outbound, records: &mut Records<'_>, status: &mut Status) -> Result<()> {
+    fn give(&mut self, ready: &Ready, records: &mut Records<'_>, status: &mut Status) -> Result<()> {
+        let Ready { message: out, way } = ready;
         if out.measure.longest_line > 998 {
-            report::detail(format_args!(
-                "{} has a line of {} bytes",
-                out.message_id, out.measure.longest_line
-            ));
+            let length = out.measure.longest_line;
+            report::detail(format_args!("{} has a line of {length} bytes", out.message_id));
         }
-        match &mut self.exit {
-            Exit::Nowhere => {}
-            Exit::Queue(spool) => keep(spool, &self.way, self.options.dsn, out, records)?,
-            Exit::Courier(courier) => {
-                let open = || Ok(out.open());
-                let unique = format!("{}{:016x}", out.message_id, random());
-                let parcel = Parcel {
-                    from: Some(&out.from),
-                    to: &out.to,
-                    measure: out.measure,
-                    unique: &unique,
-                    dsn: self.options.dsn,
-                    open: &open,
-                };
-                match courier.send(&parcel, &mut |_| Ok(())) {
+        match &self.spool {
+            Some(spool) => {
+                let id = keep(spool, way, self.options.dsn, out)?;
+                tell_kept(id, out, records)?;
+            }
+            None => {
+                let answers = self.send(out, way);
+                match answers {
                     Ok(answers) => tell(&submit::sent(&out.message_id, &out.to, &answers), records, status)?,
                     Err(Failed::Message(error)) if matches!(self.options.what, What::Batch(_)) => {
                         report::trouble(&error);
@@ -263,6 +271,20 @@ impl<'a> Job<'a> {
             }
         }
         records.flush()
+    }
+
+    fn send(&mut self, out: &Outbound, way: &Way) -> Result<Vec<Answer>, Failed> {
+        let key = way.key();
+        if !self.couriers.contains_key(&key) {
+            let hops = submit::hops(&self.settings, way).map_err(Failed::Way)?;
+            self.couriers.insert(key.clone(), Courier::new(hops, None));
+        }
+        let open = || Ok(out.open());
+        let unique = format!("{}{:016x}", out.message_id, random());
+        let (from, dsn, measure) = (out.from.as_ref(), self.options.dsn, out.measure);
+        let parcel = Parcel { from, to: &out.to, measure, unique: &unique, dsn, open: &open };
+        let courier = self.couriers.get_mut(&key).expect("it was just put there");
+        courier.send(&parcel, &mut |_| Ok(()))
     }
 }
 
@@ -293,11 +315,12 @@ fn verdict(sent: &Sent) -> Option<Kind> {
     }
 }
 
-fn keep(spool: &Spool, way: &Way, dsn: Dsn, out: &Outbound, records: &mut Records<'_>) -> Result<()> {
+/// Puts a message into the queue; durable on return. Gives its name there.
+fn keep(spool: &Spool, way: &Way, dsn: Dsn, out: &Outbound) -> Result<String> {
     let now = Timestamp::now();
     let id = format!("{:014x}-{:08x}", now.as_microsecond(), random() as u32);
     let envelope = Envelope {
-        from: Some(out.from.clone()),
+        from: out.from.clone(),
         message_id: out.message_id.clone(),
         accepted: now,
         size: out.measure.size,
@@ -306,6 +329,10 @@ fn keep(spool: &Spool, way: &Way, dsn: Dsn, out: &Outbound, records: &mut Record
         way: way.clone(),
     };
     spool.accept(&id, &envelope, &out.to, &mut out.open())?;
+    Ok(id)
+}
+
+fn tell_kept(id: String, out: &Outbound, records: &mut Records<'_>) -> Result<()> {
     if !records.is_json() {
         return records.text(report::printable(&out.message_id).as_bytes());
     }

@@ -129,6 +129,15 @@ pub struct Mailbox {
 /// Line breaks must have been unfolded; a control character is refused (64), and so is a list with one wrong
 /// address. Encoded words in names are left as they are.
 pub fn parse_list(text: &str) -> Result<Vec<Mailbox>> {
+    parse(text, None)
+}
+
+/// The same, but a name without a domain, as programs on this machine give it (`root`), means the address `home`.
+pub fn parse_list_at(text: &str, home: &Address) -> Result<Vec<Mailbox>> {
+    parse(text, Some(home))
+}
+
+fn parse(text: &str, home: Option<&Address>) -> Result<Vec<Mailbox>> {
     if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
         let what = format!("the address list holds the control character {:?}", c);
         return Err(Error::plain(Kind::Usage, what));
@@ -146,7 +155,7 @@ pub fn parse_list(text: &str) -> Result<Vec<Mailbox>> {
             }
             '<' => current.angle = Some(angle(&mut chars)),
             '[' => current.bare.push_str(&format!("[{}]", until(&mut chars, ']'))),
-            ',' | ';' => list.extend(std::mem::take(&mut current).finish()?),
+            ',' | ';' => list.extend(std::mem::take(&mut current).finish(home)?),
             // What stands before a colon is a group's name.
             ':' => current = Partial::default(),
             _ => {
@@ -155,7 +164,7 @@ pub fn parse_list(text: &str) -> Result<Vec<Mailbox>> {
             }
         }
     }
-    list.extend(current.finish()?);
+    list.extend(current.finish(home)?);
     Ok(list)
 }
 
@@ -179,18 +188,40 @@ struct Partial {
 }
 
 impl Partial {
-    fn finish(self) -> Result<Option<Mailbox>> {
+    fn finish(self, home: Option<&Address>) -> Result<Option<Mailbox>> {
+        let read = |text: &str| match home {
+            Some(home) if !text.is_empty() && text.chars().all(is_local) => Ok((home.clone(), true)),
+            _ => Address::parse(text).map(|address| (address, false)),
+        };
         let Some(angle) = self.angle else {
             let bare = self.bare.trim();
             if bare.is_empty() {
                 return Ok(None);
             }
+            let (address, is_bare) = read(bare)?;
             let name = self.comment.filter(|name| !name.trim().is_empty());
-            return Ok(Some(Mailbox { name, address: Address::parse(bare)? }));
+            return Ok(Some(Mailbox { name: name.or(is_bare.then(|| bare.to_string())), address }));
         };
         let name = self.name.split_whitespace().collect::<Vec<_>>().join(" ");
-        let address = Address::parse(angle.trim())?;
+        let (address, _) = read(angle.trim())?;
         Ok(Some(Mailbox { name: Some(name).filter(|name| !name.is_empty()), address }))
+    }
+}
+
+impl fmt::Display for Mailbox {
+    /// As in a header field that was not encoded yet: `"Last, First" <a@x>`; encoded words stay as they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |c: char| is_local(c) && c != '.' || c == ' ';
+        match &self.name {
+            None => self.address.fmt(f),
+            Some(name) if name.chars().all(is_plain) || name.contains("=?") => {
+                write!(f, "{name} <{}>", self.address)
+            }
+            Some(name) => {
+                let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+                write!(f, "\"{name}\" <{}>", self.address)
+            }
+        }
     }
 }
 
@@ -311,6 +342,18 @@ mod tests {
     fn list(text: &str) -> Vec<(Option<String>, String)> {
         let list = parse_list(text).unwrap();
         list.into_iter().map(|each| (each.name, each.address.to_string())).collect()
+    }
+
+    #[test]
+    fn bare_names_are_at_home() {
+        let home = Address::parse("me@by.example").unwrap();
+        let text = |list: &str| {
+            let list = parse_list_at(list, &home).unwrap();
+            list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(text("root (Cron Daemon), a@x"), "Cron Daemon <me@by.example>, a@x");
+        assert_eq!(text("root, \"L, F\" <www-data>"), "root <me@by.example>, \"L, F\" <me@by.example>");
+        assert!(parse_list_at("a b", &home).is_err() && parse_list_at("a>", &home).is_err());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Draft {
     pub subject: Option<String>,
     /// The text; `None` leaves the part out where there are attachments.
     pub body: Option<String>,
+    /// The same text as HTML; alone, or as what readers may show in its stead.
+    pub html: Option<String>,
     /// Further fields, name and decoded value.
     pub headers: Vec<(String, String)>,
     /// What is attached, in order.
@@ -114,13 +116,15 @@ fn framed(draft: &Draft, stamp: &Stamp, message_id: &str) -> Result<Message> {
         check_value("Subject", subject)?;
         builder = builder.subject(subject.clone());
     }
-    let mut message = match draft.attachments.is_empty() {
+    let mut message = match (draft.attachments.is_empty(), &draft.html, &draft.body) {
+        (false, _, _) => builder.multipart(parts(draft, stamp)),
+        (true, Some(html), Some(text)) => builder.multipart(alternative(text, html, stamp)),
         // As a body and not as a part, or lettre would add an empty line at the end.
-        true => {
-            let builder = builder.header(MIME_VERSION_1_0).header(ContentType::TEXT_PLAIN);
-            builder.body(text_body(draft.body.as_deref().unwrap_or_default()))
+        (true, html, text) => {
+            let kind = if html.is_some() { ContentType::TEXT_HTML } else { ContentType::TEXT_PLAIN };
+            let builder = builder.header(MIME_VERSION_1_0).header(kind);
+            builder.body(text_body(html.as_deref().or(text.as_deref()).unwrap_or_default()))
         }
-        false => builder.multipart(parts(draft, stamp)),
     }
     .map_err(failed)?;
     // Only now: lettre would replace a Date that it cannot read, and it reads only its own form in UTC.
@@ -130,14 +134,28 @@ fn framed(draft: &Draft, stamp: &Stamp, message_id: &str) -> Result<Message> {
 
 fn parts(draft: &Draft, stamp: &Stamp) -> MultiPart {
     let mut mixed = MultiPart::mixed().boundary(format!("=_{}", stamp.unique)).build();
-    if let Some(text) = &draft.body {
-        let part = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(text_body(text));
-        mixed = mixed.singlepart(part);
-    }
+    mixed = match (&draft.body, &draft.html) {
+        (Some(text), Some(html)) => mixed.multipart(alternative(text, html, stamp)),
+        (Some(text), None) => mixed.singlepart(text_part(ContentType::TEXT_PLAIN, text)),
+        (None, Some(html)) => mixed.singlepart(text_part(ContentType::TEXT_HTML, html)),
+        (None, None) => mixed,
+    };
     for (number, attachment) in draft.attachments.iter().enumerate() {
         mixed = mixed.singlepart(attachment_part(attachment, &token(stamp, number)));
     }
     mixed
+}
+
+/// The plainest first (RFC 2046 section 5.1.4).
+fn alternative(text: &str, html: &str, stamp: &Stamp) -> MultiPart {
+    // No beginning of the other boundary.
+    let both = MultiPart::alternative().boundary(format!("=a_{}", stamp.unique)).build();
+    let both = both.singlepart(text_part(ContentType::TEXT_PLAIN, text));
+    both.singlepart(text_part(ContentType::TEXT_HTML, html))
+}
+
+fn text_part(kind: ContentType, text: &str) -> SinglePart {
+    SinglePart::builder().header(kind).body(text_body(text))
 }
 
 /// Nothing that a person or an encoding writes: it holds the stamp.

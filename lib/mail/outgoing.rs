@@ -4,7 +4,7 @@
 //! Pure: when it is and what makes a Message-ID unique comes in as a [`Stamp`].
 
 use crate::error::{Error, Kind, Result};
-use crate::mail::address::{self, Address};
+use crate::mail::address::{self, Address, Mailbox};
 
 /// The longest header we take: more is no mail but something else.
 pub const LONGEST_HEADER: usize = 1 << 20;
@@ -68,12 +68,28 @@ pub fn header_end(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// The author as the header says it: the first address in From, else in Sender; `None` where there is none that is whole.
+pub fn author(header: &[u8]) -> Option<Address> {
+    let fields = fields(header);
+    let first = |name: &str| {
+        let field = fields.iter().find(|field| field.name == name)?;
+        field.addresses(None).ok()?.into_iter().next().map(|mailbox| mailbox.address)
+    };
+    first("from").or_else(|| first("sender"))
+}
+
 /// Makes the header of a finished message fit. 65 where it has no fields or an address in it is wrong.
 ///
-/// `sender` fills From where it is missing and gives the Message-ID its domain.
-pub fn prepare(header: &[u8], stamp: &Stamp, sender: Option<&Address>) -> Result<Outgoing> {
+/// `sender` fills From where it is missing and gives the Message-ID its domain. With `home`, as sendmail does it: a
+/// message without a header gets one, and a name without a domain means that address, also in what is sent.
+pub fn prepare(
+    header: &[u8],
+    stamp: &Stamp,
+    sender: Option<&Mailbox>,
+    home: Option<&Address>,
+) -> Result<Outgoing> {
     let fields = fields(header);
-    if fields.is_empty() {
+    if fields.is_empty() && home.is_none() {
         return Err(Error::plain(Kind::Data, "the message does not begin with a header")
             .hint("it must begin with lines such as `To: me@by.example`"));
     }
@@ -81,32 +97,33 @@ pub fn prepare(header: &[u8], stamp: &Stamp, sender: Option<&Address>) -> Result
     let (mut has_date, mut author, mut from_sender) = (false, None, None);
     for field in &fields {
         match field.name.as_str() {
-            "bcc" => out.add_recipients(field)?,
-            "to" | "cc" => out.add_recipients(field)?,
-            "from" => author = author.or(field.addresses()?.into_iter().next()),
-            "sender" => from_sender = from_sender.or(field.addresses()?.into_iter().next()),
+            "bcc" | "to" | "cc" => out.add_recipients(field, home)?,
+            "from" => author = author.or(field.first(home)?),
+            "sender" => from_sender = from_sender.or(field.first(home)?),
             "date" => has_date = true,
             "message-id" if out.message_id.is_empty() => out.message_id = field.text().trim().to_string(),
             _ => {}
         }
-        if field.name != "bcc" {
-            field.write(&mut out.header);
+        match field.name.as_str() {
+            "bcc" => {}
+            "from" | "sender" | "reply-to" | "to" | "cc" => field.write_at(home, &mut out.header),
+            _ => field.write(&mut out.header),
         }
     }
     let author_missing = author.is_none();
     out.from = author.or(from_sender);
-    let sender = sender.or(out.from.as_ref()).cloned();
-    let sender = sender.ok_or_else(|| {
+    let from = || out.from.clone().map(|address| Mailbox { name: None, address });
+    let sender = sender.cloned().or_else(from).ok_or_else(|| {
         Error::plain(Kind::Data, "the message has no From").hint("add one, or use --from or an account")
     })?;
     if author_missing {
-        out.add("From", sender.as_str());
+        out.add("From", &sender.to_string());
     }
     if !has_date {
         out.add("Date", &stamp.date_field());
     }
     if out.message_id.is_empty() {
-        out.message_id = stamp.message_id(out.from.as_ref().unwrap_or(&sender));
+        out.message_id = stamp.message_id(out.from.as_ref().unwrap_or(&sender.address));
         let id = out.message_id.clone();
         out.add("Message-ID", &id);
     }
@@ -119,8 +136,8 @@ impl Outgoing {
         self.header.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
 
-    fn add_recipients(&mut self, field: &Field<'_>) -> Result<()> {
-        for address in field.addresses()? {
+    fn add_recipients(&mut self, field: &Field<'_>, home: Option<&Address>) -> Result<()> {
+        for Mailbox { address, .. } in field.addresses(home)? {
             if !self.to.iter().any(|known| known.is_same(&address)) {
                 self.to.push(address);
             }
@@ -144,11 +161,31 @@ impl Field<'_> {
         String::from_utf8_lossy(value).into_owned()
     }
 
-    fn addresses(&self) -> Result<Vec<Address>> {
-        let list = address::parse_list(&self.text()).map_err(|error| {
+    fn addresses(&self, home: Option<&Address>) -> Result<Vec<Mailbox>> {
+        let text = self.text();
+        let list =
+            home.map_or_else(|| address::parse_list(&text), |home| address::parse_list_at(&text, home));
+        list.map_err(|error| {
             error.context(format_args!("the field {} of the message", self.name)).with_kind(Kind::Data)
-        })?;
-        Ok(list.into_iter().map(|mailbox| mailbox.address).collect())
+        })
+    }
+
+    fn first(&self, home: Option<&Address>) -> Result<Option<Address>> {
+        Ok(self.addresses(home)?.into_iter().next().map(|mailbox| mailbox.address))
+    }
+
+    /// As it is, unless a name in it needed its domain.
+    fn write_at(&self, home: Option<&Address>, out: &mut Vec<u8>) {
+        match (self.addresses(None), home.map(|home| self.addresses(Some(home)))) {
+            (Err(_), Some(Ok(list))) => {
+                let name =
+                    self.lines.first().and_then(|line| line.split(|b| *b == b':').next()).unwrap_or_default();
+                let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+                out.extend_from_slice(name.trim_ascii_end());
+                out.extend_from_slice(format!(": {}\r\n", list.join(",\r\n ")).as_bytes());
+            }
+            _ => self.write(out),
+        }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -205,7 +242,7 @@ mod tests {
     fn whole(text: &str) -> Result<Outgoing> {
         let bytes = text.as_bytes();
         let (end, _) = header_end(bytes).unwrap_or((bytes.len(), bytes.len()));
-        prepare(&bytes[..end], &test_stamp(), None)
+        prepare(&bytes[..end], &test_stamp(), None, None)
     }
 
     #[test]
@@ -221,6 +258,24 @@ mod tests {
         let to: Vec<&str> = out.to.iter().map(Address::as_str).collect();
         assert_eq!(to, ["b@x", "c@x", "d@x", "e@x", "B@X"]);
         assert_eq!(out.from.unwrap().as_str(), "a@x.example");
+    }
+
+    #[test]
+    fn as_cron_gives_it() {
+        let home = Address::parse("me@by.example").unwrap();
+        let header = b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> x\n";
+        let out = prepare(header, &test_stamp(), None, Some(&home)).unwrap();
+        let text = String::from_utf8(out.header).unwrap();
+        let start = "From: Cron Daemon <me@by.example>\r\nTo: root <me@by.example>\r\nSubject: Cron <root@host> x\r\nDate: ";
+        assert!(text.starts_with(start), "{text}");
+        let sender = Mailbox { name: Some("A B".into()), address: home.clone() };
+        let out = prepare(b"", &test_stamp(), Some(&sender), Some(&home)).unwrap();
+        assert!(out.header.starts_with(b"From: A B <me@by.example>\r\nDate: "));
+        assert_eq!(
+            author(b"To: b@x\nFrom: A <a@x>\n\n").map(|from| from.to_string()).as_deref(),
+            Some("a@x")
+        );
+        assert_eq!(author(b"From: root\n"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::io::Read;
+use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,14 @@ pub(super) fn field(line: &str) -> Result<(String, String)> {
 
 pub(super) fn body(text: &Text, input: &mut dyn Read) -> Result<Option<String>> {
     let Some(path) = &text.body_file else { return Ok(text.body.clone()) };
+    text_file(path, input).map(Some)
+}
+
+pub(super) fn html(text: &Text, input: &mut dyn Read) -> Result<Option<String>> {
+    text.html.as_deref().map(|path| text_file(path, input)).transpose()
+}
+
+fn text_file(path: &Path, input: &mut dyn Read) -> Result<String> {
     let mut bytes = Vec::new();
     let read = match path.as_os_str() == "-" {
         true => input.take(LONGEST_BODY + 1).read_to_end(&mut bytes),
@@ -40,7 +48,38 @@ pub(super) fn body(text: &Text, input: &mut dyn Read) -> Result<Option<String>> 
     if bytes.len() as u64 > LONGEST_BODY {
         return Err(wrong("it is too long"));
     }
-    String::from_utf8(bytes).map(Some).map_err(|_| wrong("it is no UTF-8"))
+    String::from_utf8(bytes).map_err(|_| wrong("it is no UTF-8"))
+}
+
+/// Ends at a line that is a dot alone, as sendmail's input does without `-i`.
+pub(super) struct DotEnded<R> {
+    inner: R,
+    line: Vec<u8>,
+    taken: usize,
+    ended: bool,
+}
+
+impl<R: BufRead> DotEnded<R> {
+    pub(super) fn new(inner: R) -> Self {
+        DotEnded { inner, line: Vec::new(), taken: 0, ended: false }
+    }
+}
+
+impl<R: BufRead> Read for DotEnded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.taken == self.line.len() && !self.ended {
+            self.line.clear();
+            self.taken = 0;
+            self.inner.read_until(b'\n', &mut self.line)?;
+            if matches!(&self.line[..], b"" | b".\n" | b".\r\n" | b".") {
+                self.ended = true;
+                self.line.clear();
+            }
+        }
+        let n = (&self.line[self.taken..]).read(buffer)?;
+        self.taken += n;
+        Ok(n)
+    }
 }
 
 pub(super) fn path_of(line: Vec<u8>, form: Form) -> Result<PathBuf> {

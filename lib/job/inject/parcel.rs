@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::mail::address::Address;
+use crate::mail::address::{Address, Mailbox};
 use crate::mail::compose::{self, Attachment, Base64Lines, Draft, Piece};
 use crate::mail::lines::{Lines, Measure};
 use crate::mail::outgoing::{self, LONGEST_HEADER, Stamp};
@@ -18,8 +18,8 @@ use crate::mail::sniff;
 
 /// A message and its envelope.
 pub struct Outbound {
-    /// The envelope's sender.
-    pub from: Address,
+    /// The envelope's sender; `None` for one that nobody wants to hear of again.
+    pub from: Option<Address>,
     /// The envelope's recipients, each once.
     pub to: Vec<Address>,
     /// With its angle brackets.
@@ -191,61 +191,96 @@ impl Outbound {
             Piece::Bytes(bytes) => Some(Stretch::Bytes(bytes)),
             Piece::Attachment(number) => sources.get(number).cloned().map(Stretch::Encoded),
         });
-        Outbound::of(pieces.collect(), draft.from.address, to, composed.message_id)
+        Outbound::of(pieces.collect(), Some(draft.from.address), to, composed.message_id)
     }
 
-    /// A finished message from a file. `from` and `to` override what its header says; `usual` is the sender where
-    /// nothing else says it.
-    pub fn file(
-        path: &Path,
-        from: Option<&Address>,
-        to: &[Address],
-        usual: Option<&Address>,
-        stamp: &Stamp,
+    fn of(
+        stretches: Vec<Stretch>,
+        from: Option<Address>,
+        to: Vec<Address>,
+        message_id: String,
     ) -> Result<Outbound> {
-        Outbound::finished(Source::open(path)?, from, to, usual, stamp)
-            .map_err(|error| error.context(path.display()))
+        let mut measure = Measure::default();
+        stretches.iter().try_for_each(|stretch| stretch.measure(&mut measure))?;
+        Ok(Outbound { from, to: unique(&to), message_id, measure, stretches })
+    }
+}
+
+/// A finished message whose header was read, but not made fit yet.
+pub struct Finished {
+    source: Source,
+    header: Vec<u8>,
+    body: u64,
+}
+
+/// What the envelope and the header of a finished message are made from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Envelope<'a> {
+    /// In place of From; `Some(None)` is the empty sender.
+    pub from: Option<Option<&'a Address>>,
+    /// In place of, or with `adds` beside what the header says.
+    pub to: &'a [Address],
+    /// The header's recipients too.
+    pub adds: bool,
+    /// The sender where nothing else says it; in From where that is missing.
+    pub usual: Option<&'a Mailbox>,
+    /// As sendmail: what a name without a domain means.
+    pub home: Option<&'a Address>,
+}
+
+impl Finished {
+    /// From a file.
+    pub fn file(path: &Path) -> Result<Finished> {
+        Source::open(path).and_then(Finished::of).map_err(|error| error.context(path.display()))
     }
 
-    /// A finished message from a stream, copied to an unnamed file first.
-    pub fn stream(
-        input: &mut dyn Read,
-        from: Option<&Address>,
-        to: &[Address],
-        usual: Option<&Address>,
-        stamp: &Stamp,
-    ) -> Result<Outbound> {
+    /// From a stream, copied to an unnamed file first.
+    pub fn stream(input: &mut dyn Read) -> Result<Finished> {
         let path = PathBuf::from("standard input");
         let file = unnamed_copy(input, &path)?;
         let end = file.metadata().map_err(|why| Error::reading(&path, why))?.len();
-        let source = Source { file: Arc::new(file), start: 0, end, path };
-        Outbound::finished(source, from, to, usual, stamp)
+        Finished::of(Source { file: Arc::new(file), start: 0, end, path })
     }
 
-    fn finished(
-        source: Source,
-        from: Option<&Address>,
-        to: &[Address],
-        usual: Option<&Address>,
-        stamp: &Stamp,
-    ) -> Result<Outbound> {
+    fn of(source: Source) -> Result<Finished> {
         let (header, body) = header_of(&source)?;
-        let header = outgoing::prepare(&header, stamp, from.or(usual))?;
-        let from = from.cloned().or(header.from).or(usual.cloned());
-        let from = from.ok_or_else(|| Error::plain(Kind::Data, "the message has no From"))?;
-        let to = if to.is_empty() { header.to } else { unique(to) };
+        Ok(Finished { source, header, body })
+    }
+
+    /// Who wrote it.
+    pub fn author(&self) -> Option<Address> {
+        outgoing::author(&self.header)
+    }
+
+    /// Makes it fit to be sent.
+    pub fn prepare(self, envelope: &Envelope<'_>, stamp: &Stamp) -> Result<Outbound> {
+        let name = self.source.path.clone();
+        self.prepared(envelope, stamp).map_err(|error| error.context(name.display()))
+    }
+
+    fn prepared(self, envelope: &Envelope<'_>, stamp: &Stamp) -> Result<Outbound> {
+        let Envelope { usual, home, .. } = *envelope;
+        let given = envelope.from.flatten().map(|address| Mailbox { name: None, address: address.clone() });
+        let header = outgoing::prepare(&self.header, stamp, given.as_ref().or(usual), home)?;
+        let from = match envelope.from {
+            Some(from) => from.cloned(),
+            None => Some(
+                header
+                    .from
+                    .or_else(|| usual.map(|usual| usual.address.clone()))
+                    .ok_or_else(|| Error::plain(Kind::Data, "the message has no From"))?,
+            ),
+        };
+        let mut to = envelope.to.to_vec();
+        if to.is_empty() || envelope.adds {
+            to.extend(header.to);
+        }
         if to.is_empty() {
             return Err(Error::plain(Kind::Data, "the message has no recipient")
                 .hint("it needs To, Cc or Bcc, or use --to"));
         }
-        let body = Source { start: body, ..source };
+        let body = Source { start: self.body, ..self.source };
         Outbound::of(vec![Stretch::Bytes(header.header), Stretch::Lines(body)], from, to, header.message_id)
-    }
-
-    fn of(stretches: Vec<Stretch>, from: Address, to: Vec<Address>, message_id: String) -> Result<Outbound> {
-        let mut measure = Measure::default();
-        stretches.iter().try_for_each(|stretch| stretch.measure(&mut measure))?;
-        Ok(Outbound { from, to: unique(&to), message_id, measure, stretches })
     }
 }
 

@@ -87,8 +87,10 @@ impl Worker<'_> {
             Ok(None) => Ok(()),
             Ok(Some(taken)) => self.one_message(taken, line),
             Err(error) if error.kind() == Kind::Temporary => {
+                // Perhaps just being accepted: it is seen before who accepts it lets it go.
                 report::detail(format_args!("{id} is in the hands of another run"));
                 self.event(Event::Status(Kind::Temporary));
+                self.event(Event::Wake(Timestamp::now() + Duration::from_millis(200)));
                 Ok(())
             }
             Err(error) => Err(error),

@@ -59,6 +59,8 @@ fn peer(settings: &Settings, way: &Way) -> Result<Peer> {
                 .hint("use -a ACCOUNT or --smtp URL"));
         }
     };
+    // `user = ""`: a server that asks for no login.
+    peer.user = peer.user.filter(|user| !user.is_empty());
     match peer.server.scheme {
         Scheme::Smtp | Scheme::Smtps => {}
         // RFC 2033 section 5: LMTP stays on this machine or its network, where a login is rarely known.

@@ -10,9 +10,30 @@ fn draft() -> Draft {
         cc: Vec::new(),
         subject: Some("Grüße — 1".into()),
         body: Some("Hello\n".into()),
+        html: None,
         headers: Vec::new(),
         attachments: Vec::new(),
     }
+}
+
+#[test]
+fn html_beside_or_instead_of_text() {
+    let html = Some("<p>Gr\u{fc}\u{df}e an alle, die das hier lesen</p>".to_string());
+    let attachments = vec![Attachment { name: "a.pdf".into(), media_type: "application/pdf".into() }];
+    let parsed = |draft: &Draft| {
+        let text = text_of(draft);
+        let mail = mailparse::parse_mail(text.as_bytes()).unwrap();
+        let kinds: Vec<String> = mail.parts().map(|part| part.ctype.mimetype.clone()).collect();
+        kinds.join(" ")
+    };
+    let both = Draft { html: html.clone(), ..draft() };
+    assert_eq!(parsed(&both), "multipart/alternative text/plain text/html");
+    let alone = Draft { html: html.clone(), body: None, ..draft() };
+    assert_eq!(parsed(&alone), "text/html");
+    let all = Draft { html: html.clone(), attachments: attachments.clone(), ..draft() };
+    assert_eq!(parsed(&all), "multipart/mixed multipart/alternative text/plain text/html application/pdf");
+    let without_text = Draft { html, body: None, attachments, ..draft() };
+    assert_eq!(parsed(&without_text), "multipart/mixed text/html application/pdf");
 }
 
 fn text_of(draft: &Draft) -> String {

@@ -84,7 +84,16 @@ impl Smtp {
         }
         let mut talk = Transaction { answers: vec![None; mail.to.len()], begun: false, dot_sent: false };
         let done = talk.run(self, mail, body, before_dot);
-        self.was_gone = !talk.begun && !self.usable;
+        // A 421 that is not about time (Postfix says 4.4.2) asks us to come later, not at once over another connection.
+        let is_patient = |reply: &Reply| {
+            let text = reply.to_string().to_ascii_lowercase();
+            !(text.contains("4.4.2")
+                || text.contains("timeout")
+                || text.contains("timed out")
+                || text.contains("idle"))
+        };
+        let told_to_wait = matches!(&done, Err(Halt::Said(reply)) if is_patient(reply));
+        self.was_gone = !talk.begun && !self.usable && !told_to_wait;
         let rest = match done {
             Ok(reply) => Answer::of(&reply),
             Err(Halt::Said(reply)) => Answer::of(&reply),
