@@ -93,7 +93,7 @@ impl Load<'_, '_, '_, '_, '_> {
                 return done;
             }
             match done {
-                Err(error) if is_line_trouble(&error) => {
+                Err(error) if self.fetcher.imap.is_spent() => {
                     let got = self.spool.borrow().got().clone();
                     vain = if got.len() == before { vain + 1 } else { 0 };
                     if vain > MOST_VAIN {
@@ -108,7 +108,6 @@ impl Load<'_, '_, '_, '_, '_> {
                     width = if vain > 0 { 1 } else { width };
                     self.connect_again(&error)?;
                 }
-                Err(error) if error.kind() != Kind::Refused => return Err(error),
                 done => {
                     if let Err(no) = done {
                         report::detail(&no);
@@ -172,11 +171,6 @@ impl Load<'_, '_, '_, '_, '_> {
         let skipped = |uid| Skipped { uid, size: None, reason: reason.to_string() };
         self.skipped.extend(uids.iter().map(skipped));
     }
-}
-
-/// Trouble after which another connection may do better.
-fn is_line_trouble(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Temporary | Kind::Protocol)
 }
 
 /// The first of these, at most `width`, and no more than fit on a line.

@@ -180,7 +180,8 @@ type LoggedIn<E> = std::result::Result<imap::Session<Tap>, E>;
 impl Attempt<'_> {
     /// An error comes with the client where the line is still good.
     fn log_in(&self, client: Client, password: &Secret) -> LoggedIn<(Error, Option<Client>)> {
-        let initial = self.shared.borrow().capabilities.iter().any(|have| have == "SASL-IR");
+        let offered = self.shared.borrow().capabilities.clone();
+        let initial = offered.iter().any(|have| have == "SASL-IR");
         self.shared.borrow_mut().hush = true;
         let script = match self.script(password) {
             Ok(script) => script,
@@ -195,6 +196,7 @@ impl Attempt<'_> {
             Some(script) => self.authenticate(client, script, initial && script.answers.len() == 1),
         };
         done.map_err(|(why, client)| {
+            self.shared.borrow_mut().capabilities = offered;
             let said = script.map(|script| script.refusal.into_inner()).unwrap_or_default();
             (self.explain(why, &said), Some(client))
         })
@@ -230,13 +232,11 @@ impl Attempt<'_> {
         let answer = Zeroizing::new(base64_simd::STANDARD.encode_to_string(script.answers[0].as_bytes()));
         let line = Zeroizing::new(format!("{} {}", script.name, &*answer));
         script.next.set(1);
-        let kept = self.shared.borrow().capabilities.clone();
         self.forget_capabilities();
         match client.authenticate(&*line, script) {
             // QUIRK: servers exist that announce SASL-IR and then call it a syntax error.
             Err((Crate::Bad(_), client)) => {
                 script.next.set(0);
-                self.shared.borrow_mut().capabilities = kept;
                 self.authenticate(client, script, false)
             }
             done => done,

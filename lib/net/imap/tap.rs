@@ -101,6 +101,8 @@ enum Response {
     Fetch,
     Collected,
     Dropped,
+    /// Dropped, and its text may end in `{5}` without a literal behind it.
+    Text,
 }
 
 impl Tap {
@@ -206,6 +208,7 @@ impl Tap {
                 self.out.extend_from_slice(&line);
                 return Ok(());
             }
+            Response::Text => self.response = Response::None,
             Response::Dropped => match literal(&line)? {
                 Some((_, size)) => self.state = drop_or_line(size),
                 None => self.response = Response::None,
@@ -223,6 +226,8 @@ impl Tap {
             None => false,
         };
         let kept = literal.filter(|_| message).map_or(line, |(at, _)| &line[..at]);
+        // RFC 3516: `~{5}` announces octets that may be NUL.
+        let kept = if message { kept.strip_suffix(b"~").unwrap_or(kept) } else { kept };
         let small = literal.filter(|_| !message).map_or(0, |(_, size)| size);
         if self.head.len() as u64 + kept.len() as u64 + small > LONGEST_RESPONSE as u64 {
             return Err(invalid("the server sent a response of more than 1 MiB besides the message"));
@@ -296,8 +301,8 @@ impl Tap {
             }
             if !line.starts_with(b"+") {
                 (shared.idle_starts, shared.idling) = (false, false);
+                soothe(line, &mut shared);
             }
-            soothe(line, &mut shared);
             return Response::None;
         }
         let text = String::from_utf8_lossy(&line[2..]).trim_end().to_ascii_uppercase();
@@ -323,13 +328,14 @@ impl Tap {
             }
             "BYE" => {
                 shared.bye = Some(String::from_utf8_lossy(&line[2..]).trim_end().to_string());
-                Response::Dropped
+                Response::Text
             }
             "NO" | "BAD" => {
                 let said = String::from_utf8_lossy(&line[2..]).trim_end().to_string();
                 report::detail(format_args!("the server says: {said}"));
-                Response::Dropped
+                Response::Text
             }
+            "OK" if shared.idling || shared.idle_starts => Response::Text,
             _ if shared.idling || shared.idle_starts => Response::Dropped,
             "OK" if second.starts_with("[UIDVALIDITY") || second.starts_with("[UIDNEXT") => {
                 // QUIRK: some servers say more after the bracket than the crate can read.
@@ -342,7 +348,7 @@ impl Tap {
                 if let Some((_, _, words)) = bracketed(&text) {
                     shared.capabilities = words;
                 }
-                Response::Dropped
+                Response::Text
             }
             "LIST" | "STATUS" if shared.collected.is_some() => self.reading(line, Response::Collected),
             "SEARCH" => {
