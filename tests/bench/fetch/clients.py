@@ -25,7 +25,7 @@ def until(sock, mark):
         n = sock.recv_into(buffer)
         if not n:
             raise SystemExit("the server closed the connection")
-        tail = (tail + bytes(buffer[max(0, n - 200):n]))[-400:]
+        tail = (tail + bytes(buffer[max(0, n - 4096):n]))[-5000:]
         if mark in tail:
             return
 
