@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
@@ -210,12 +210,38 @@ struct Line {
     hold: bool,
 }
 
+/// A long wait looks at the clocks so often.
+const GLANCE: Duration = Duration::from_secs(15);
+
+impl Line {
+    /// Waits for input. A long wait ends early after a suspend: the line may be dead, and only a question can tell.
+    fn wait(&self) -> io::Result<Woken> {
+        if self.hold {
+            return stop::wait_through(self.socket.as_fd(), self.limit);
+        }
+        let (end, mut slept) = (Instant::now() + self.limit, time_asleep());
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match stop::wait(&[self.socket.as_fd()], left.min(GLANCE))? {
+                Woken::Late if left > GLANCE && time_asleep().abs_diff(slept) < GLANCE => {
+                    slept = time_asleep()
+                }
+                woken => return Ok(woken),
+            }
+        }
+    }
+}
+
+/// How long this machine has been suspended since it was started: what the clock that goes on has more than ours.
+fn time_asleep() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    let time = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+    time(ClockId::Boottime).saturating_sub(time(ClockId::Monotonic))
+}
+
 impl Read for Line {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let woken = match self.hold {
-            true => stop::wait_through(self.socket.as_fd(), self.limit)?,
-            false => stop::wait(&[self.socket.as_fd()], self.limit)?,
-        };
+        let woken = self.wait()?;
         match woken {
             Woken::Ready => self.socket.read(buffer),
             Woken::Late => Err(io::ErrorKind::TimedOut.into()),

@@ -14,7 +14,7 @@ pub struct Known {
     pub name: Option<String>,
     /// The mail address.
     pub address: Option<String>,
-    /// `gmail`, `fastmail` or `generic`; from the address where it is left out.
+    /// `gmail`, `outlook`, `fastmail` or `generic`; from the address where it is left out.
     pub preset: Option<String>,
     /// Where mail is fetched.
     pub imap: Option<Server>,
@@ -46,6 +46,13 @@ const PRESETS: &[Preset] = &[
         imap: "imaps://imap.gmail.com",
         smtp: "smtps://smtp.gmail.com",
         hint: "Gmail wants an app password (Google account, Security, 2-step verification); the usual one is refused.",
+    },
+    Preset {
+        name: "outlook",
+        domains: &["outlook.com", "hotmail.com", "live.com", "msn.com"],
+        imap: "imaps://outlook.office365.com",
+        smtp: "smtp://smtp-mail.outlook.com",
+        hint: "Outlook takes no passwords: use token_command = [\"…\"] (prints an OAuth token) instead of what follows.",
     },
     Preset {
         name: "fastmail",
