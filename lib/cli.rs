@@ -66,6 +66,9 @@ pub struct Login {
     /// The password is the first line that this command prints (split into words, no shell)
     #[arg(long, value_name = "COMMAND")]
     pub password_command: Option<String>,
+    /// Log in with the OAuth 2.0 token that this command prints (split into words, no shell)
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["password_file", "password_command"])]
+    pub token_command: Option<String>,
     /// How the connection is protected [default: from the URL]
     #[arg(long, value_name = "HOW", value_parser = ["implicit", "starttls", "none"])]
     pub tls: Option<String>,

@@ -104,7 +104,7 @@ pub fn reader_gone() -> bool {
 
 /// Where a job hands its records; `bin` gives stdout, tests and the loop give a `Vec`.
 pub struct Records<'a> {
-    out: Box<dyn Write + 'a>,
+    out: Box<dyn Write + Send + 'a>,
     form: Form,
     gone: bool,
     is_stdout: bool,
@@ -112,7 +112,7 @@ pub struct Records<'a> {
 
 impl<'a> Records<'a> {
     /// Records go to `out` in this form.
-    pub fn new(out: impl Write + 'a, form: Form) -> Self {
+    pub fn new(out: impl Write + Send + 'a, form: Form) -> Self {
         Records { out: Box::new(out), form, gone: false, is_stdout: false }
     }
 

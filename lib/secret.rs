@@ -44,7 +44,7 @@ pub fn fetch(source: &SecretSource) -> Result<Secret> {
     match source {
         SecretSource::Literal(literal) => Ok(Secret::new(literal.0.clone())),
         SecretSource::File(path) => from_file(path),
-        SecretSource::Command(words) => from_command(words),
+        SecretSource::Command(words) | SecretSource::Token(words) => from_command(words),
         SecretSource::Credential(name) => from_credential(name),
     }
 }

@@ -5,6 +5,11 @@ use std::path::PathBuf;
 
 use crate::bench::{Bench, Cmd, Server, sha256};
 
+mod choose;
+mod hostile;
+mod lies;
+mod stay;
+
 /// A mailbox on a sandbox, and a user who fetches from it.
 struct Post {
     bench: Bench,
@@ -47,6 +52,13 @@ impl Post {
             }
         }
         held
+    }
+
+    /// As [`Post::digests`], whatever else lies there.
+    fn digests_of_delivered(&self, maildir: &str) -> Vec<String> {
+        let files = self.bench.files(maildir).into_iter();
+        let delivered = files.filter(|file| file.starts_with("new") || file.starts_with("cur"));
+        delivered.map(|file| sha256(&self.bench.read(&format!("{maildir}/{}", file.display())))).collect()
     }
 
     fn digests(&self, maildir: &str) -> Vec<String> {

@@ -49,6 +49,8 @@ pub struct Account {
     pub password_file: Option<PathBuf>,
     /// A command whose first line of output is the password; argv, no shell.
     pub password_command: Option<Vec<String>>,
+    /// A command whose first line of output is an OAuth 2.0 access token; argv, no shell.
+    pub token_command: Option<Vec<String>>,
     /// `implicit`, `starttls` or `none`; from the URL where it is left out.
     pub tls: Option<Tls>,
     /// PEM file with the only certificates to trust.
@@ -249,6 +251,7 @@ impl Config {
                 account.password.is_some(),
                 account.password_file.is_some(),
                 account.password_command.is_some(),
+                account.token_command.is_some(),
             ]
             .iter()
             .filter(|there| **there)
@@ -257,11 +260,14 @@ impl Config {
             {
                 return Err((
                     key,
-                    format!("account {name}: more than one of password, password_file, password_command"),
+                    format!("account {name}: more than one of password, password_file, password_command, token_command"),
                 ));
             }
             if account.password_command.as_ref().is_some_and(Vec::is_empty) {
                 return Err((key, format!("account {name}: password_command has no words")));
+            }
+            if account.token_command.as_ref().is_some_and(Vec::is_empty) {
+                return Err((key, format!("account {name}: token_command has no words")));
             }
         }
         outbound::check(&self.account)?;

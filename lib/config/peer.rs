@@ -189,6 +189,8 @@ pub enum SecretSource {
     File(PathBuf),
     /// The first line that a command prints; argv, no shell.
     Command(Vec<String>),
+    /// The first line that a command prints is an OAuth 2.0 access token, not a password.
+    Token(Vec<String>),
     /// A file of this name in `$CREDENTIALS_DIRECTORY` (systemd).
     Credential(String),
 }
@@ -225,6 +227,9 @@ impl Peer {
             (Some(literal), _, _) => SecretSource::Literal(literal.clone()),
             (_, Some(file), _) => SecretSource::File(file.clone()),
             (_, _, Some(command)) => SecretSource::Command(command.clone()),
+            _ if account.token_command.is_some() => {
+                SecretSource::Token(account.token_command.clone().unwrap_or_default())
+            }
             _ => SecretSource::Credential(name.to_string()),
         };
         let peer = Peer {
@@ -268,6 +273,12 @@ impl Peer {
             let words =
                 words.ok_or_else(|| usage(format!("cannot split --password-command {line:?} into words")))?;
             self.secret = Some(SecretSource::Command(words));
+        }
+        if let Some(line) = &login.token_command {
+            let words = shlex::split(line).filter(|words| !words.is_empty());
+            let words =
+                words.ok_or_else(|| usage(format!("cannot split --token-command {line:?} into words")))?;
+            self.secret = Some(SecretSource::Token(words));
         }
         self.tls = match login.tls.as_deref() {
             Some("implicit") => Tls::Implicit,

@@ -3,24 +3,39 @@
 //! The way of a message: listed by UID → its octets stream into `tmp/` → the group's files are synced → their names
 //! are journalled in the cursor → renamed into `new/` → the directory is synced → the cursor takes the UIDs → the
 //! paths are printed. A process that dies anywhere on that way leaves what the next run finishes or fetches again.
+//! While one group is made durable the next one comes over the line.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::config::Peer;
 use crate::error::{Error, Kind, Result, Status};
 use crate::mail::mailbox;
-use crate::mail::uids::Uids;
-use crate::net::imap::{Imap, News};
+use crate::net::imap::{Imap, News, Opened};
 use crate::report::{self, Records};
 use crate::stop;
 use crate::store::cursor::Cursor;
 use crate::store::maildir::{self, Maildir};
 
+mod after;
+mod crew;
+mod download;
 mod group;
+mod keep;
 mod known;
-use group::Group;
+mod pick;
+mod progress;
+mod spool;
+
+pub use after::After;
+pub use crew::run_all;
+pub use keep::{Keep, keep};
+pub use pick::Pick;
+
+use group::{Group, Out, nobody_reads};
 use known::Known;
+use pick::{Picked, Target};
 
 /// What to fetch, from where, to where.
 #[derive(Clone, Debug)]
@@ -31,21 +46,38 @@ pub struct Options {
     pub peer: Peer,
     /// Where messages go; INBOX is this Maildir itself, other mailboxes are Maildir++ folders in it.
     pub maildir: PathBuf,
-    /// Names of mailboxes, in UTF-8.
+    /// Names or patterns of mailboxes, in UTF-8; `!` in front excludes.
     pub mailboxes: Vec<String>,
+    /// Which of their messages.
+    pub pick: Pick,
+    /// What is done on the server with what is durable here.
+    pub after: After,
+    /// Also if that takes away many at once.
+    pub yes: bool,
     /// Only say what would be fetched.
     pub dry_run: bool,
 }
 
-/// How many messages are downloaded, synced and told together at first, and at most.
-const FIRST_GROUP: usize = 16;
-const LARGEST_GROUP: usize = 128;
-/// A group is meant to hold about this much: what a cut connection costs at most.
-const GROUP_OCTETS: u64 = 16 << 20;
+impl Options {
+    /// Everything in these mailboxes; the server keeps it as it is.
+    pub fn new(account: &str, peer: Peer, maildir: PathBuf, mailboxes: Vec<String>) -> Options {
+        Options {
+            account: account.to_string(),
+            peer,
+            maildir,
+            mailboxes,
+            pick: Pick::default(),
+            after: After::Keep,
+            yes: false,
+            dry_run: false,
+        }
+    }
+}
 
-/// Fetches all mailboxes once. Trouble with one mailbox is told and the others go on.
+/// Fetches all mailboxes once, one after the other. Trouble with one mailbox is told and the others go on.
 pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
     let mut fetcher = Fetcher::connect(options)?;
+    fetcher.lasting = false;
     let status = fetcher.pass(records)?;
     fetcher.finish();
     Ok(status)
@@ -55,39 +87,60 @@ pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
 pub struct Fetcher<'a> {
     options: &'a Options,
     imap: Imap,
-    /// The mailbox that is open on the server.
-    open: Option<String>,
+    /// The mailbox that is open on the server, how it stood then, and whether it can be changed.
+    open: Option<(String, Opened, bool)>,
+    /// Somebody may want to wait on the first mailbox afterwards.
+    lasting: bool,
 }
 
 impl<'a> Fetcher<'a> {
     /// Connects and logs in; nothing is fetched yet.
     pub fn connect(options: &'a Options) -> Result<Fetcher<'a>> {
-        Ok(Fetcher { options, imap: Imap::connect(&options.peer)?, open: None })
+        Ok(Fetcher { options, imap: Imap::connect(&options.peer)?, open: None, lasting: true })
     }
 
     /// Fetches what is new in every mailbox. An error means that the connection is spent.
     pub fn pass(&mut self, records: &mut Records) -> Result<Status> {
-        let mut status = Status::DONE;
+        self.pass_to(&Mutex::new(records))
+    }
+
+    fn pass_to(&mut self, out: &Out<'_, '_>) -> Result<Status> {
+        let (targets, mut status) = self.survey()?;
         // The first mailbox comes last, so that it is the open one afterwards and can be waited on.
-        for name in self.options.mailboxes.iter().rev() {
-            match self.mailbox(name, records) {
-                Ok(done) => status.merge(done),
-                Err(error) if is_only_this_mailbox(error.kind()) => {
-                    report::trouble(&error);
-                    status.add(error.kind());
-                }
-                Err(error) => return Err(error),
-            }
-            if stop::requested() || records.gone() {
+        for (at, target) in targets.iter().enumerate().rev() {
+            status.merge(self.tolerant(target, at == 0 && self.lasting, out)?);
+            if stop::requested() || nobody_reads(out) {
                 break;
             }
         }
         Ok(status)
     }
 
+    /// The mailboxes that are to be looked at; those that there are not are told.
+    fn survey(&mut self) -> Result<(Vec<Target>, Status)> {
+        let mut status = Status::DONE;
+        let (targets, missing) = pick::mailboxes(&mut self.imap, &self.options.mailboxes)?;
+        for error in missing {
+            status.add(error.kind());
+            report::trouble(error.context(&self.options.account));
+        }
+        Ok((targets, status))
+    }
+
+    /// As [`Fetcher::mailbox`]; trouble that concerns this mailbox alone is told and becomes the status.
+    fn tolerant(&mut self, target: &Target, stay: bool, out: &Out<'_, '_>) -> Result<Status> {
+        match self.mailbox(target, stay, out) {
+            Err(error) if !self.imap.is_spent() && is_only_this_mailbox(error.kind()) => {
+                report::trouble(&error);
+                Ok(error.kind().into())
+            }
+            done => done,
+        }
+    }
+
     /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, [`News::None`] after it.
     pub fn wait(&mut self, limit: Duration) -> Result<News> {
-        if self.open.as_ref() != self.options.mailboxes.first() {
+        if self.open.is_none() {
             // It could not be opened; the next pass will say so again.
             stop::sleep(limit);
             return Ok(News::None);
@@ -105,146 +158,177 @@ impl<'a> Fetcher<'a> {
         self.imap.logout();
     }
 
-    fn mailbox(&mut self, name: &str, records: &mut Records) -> Result<Status> {
-        let maildir = self.maildir(name)?;
-        let source = maildir::source(&self.options.account, &canonical(name));
-        let cursor = Cursor::open(
-            &maildir.dir,
-            &source,
-            &self.options.account,
-            &canonical(name),
-            self.options.peer.timeout,
-        )?;
-        let mut group = Group::new(maildir, source, cursor);
-        group.recover(records)?;
+    /// Fetches what is new in one mailbox and does what is owed there; with `stay` it is open afterwards.
+    fn mailbox(&mut self, target: &Target, stay: bool, out: &Out<'_, '_>) -> Result<Status> {
+        let mut group = self.group(target)?;
+        group.recover(out)?;
+        let mut status = match &target.status {
+            // Where nothing is new nothing is opened.
+            Some(stands) if !stay && self.is_old_news(&group, stands) => Status::DONE,
+            _ => self.look(&target.name, &mut group, out)?,
+        };
+        if !group.cursor.owed().is_empty() && !stop::requested() && !self.imap.is_spent() {
+            status.merge(after::settle(self, &target.name, &mut group)?);
+        }
+        Ok(status)
+    }
+
+    /// The Maildir and the cursor of a mailbox, locked.
+    fn group(&self, target: &Target) -> Result<Group> {
+        let Options { account, peer, maildir, after, .. } = self.options;
+        let mut maildir = Maildir::create(maildir)?;
+        let directory = mailbox::directory(&target.name, target.delimiter.as_deref())
+            .map_err(|why| Error::plain(Kind::CannotCreate, why))?;
+        if let Some(directory) = directory {
+            maildir = maildir.subfolder(&directory)?;
+        }
+        let source = maildir::source(account, &target.name);
+        let cursor = Cursor::open(&maildir.dir, &source, account, &target.name, peer.timeout)?;
+        Ok(Group { maildir, source, cursor, owes: *after != After::Keep })
+    }
+
+    /// True if the cursor has seen everything that there is.
+    fn is_old_news(&self, group: &Group, stands: &Opened) -> bool {
+        let first = self.options.pick.first(&group.cursor);
+        group.cursor.uidvalidity() == stands.uidvalidity
+            && stands.uidvalidity.is_some_and(|number| number != 0)
+            && (stands.exists == 0 || stands.uidnext.is_some_and(|next| next <= first))
+    }
+
+    fn look(&mut self, name: &str, group: &mut Group, out: &Out<'_, '_>) -> Result<Status> {
         let opened = self.open(name)?;
         let Some(uidvalidity) = opened.uidvalidity.filter(|number| *number != 0) else {
-            return Err(self.wrong(name, "the server gives no UIDVALIDITY, so its UIDs mean nothing"));
+            let why = "the server gives no UIDVALIDITY, so its UIDs mean nothing";
+            return Err(self.wrong(name, Kind::Protocol, why));
         };
-        let known = self.known(name, &mut group, uidvalidity)?;
-        let first = group.cursor.taken().first_gap();
-        if opened.exists == 0 || opened.uidnext.is_some_and(|next| next <= first) {
-            return Ok(Status::DONE);
-        }
-        self.download(name, &mut group, known, uidvalidity, records)
-    }
-
-    fn maildir(&mut self, name: &str) -> Result<Maildir> {
-        let maildir = Maildir::create(&self.options.maildir)?;
-        if mailbox::is_inbox(name) {
-            return Ok(maildir);
-        }
-        let delimiter = self.imap.delimiter(name)?;
-        let directory = mailbox::directory(name, delimiter.as_deref())
-            .map_err(|why| Error::plain(Kind::CannotCreate, why))?;
-        directory.map_or(Ok(maildir.clone()), |directory| maildir.subfolder(&directory))
-    }
-
-    fn open(&mut self, name: &str) -> Result<crate::net::imap::Opened> {
-        self.open = None;
-        let opened = self.imap.examine(name)?;
-        self.open = Some(name.to_string());
-        Ok(opened)
-    }
-
-    /// What of this mailbox may lie here already without the cursor knowing, because UIDs or the cursor are new.
-    fn known(&self, name: &str, group: &mut Group, uidvalidity: u32) -> Result<Known> {
         let before = group.cursor.uidvalidity();
-        if before == Some(uidvalidity) && group.cursor.is_settled() {
-            return Ok(Known::default());
-        }
         if let Some(before) = before.filter(|before| *before != uidvalidity) {
             report::say(format_args!(
-                "{}: mailbox {name:?} has a new UIDVALIDITY ({before} before, {uidvalidity} now); what lies here \
-                 already is told by its bytes",
-                self.options.account
+                "{} has a new UIDVALIDITY ({before} before, {uidvalidity} now); what lies here already is told by its \
+                 bytes",
+                self.options.of(name)
             ));
         }
         if before != Some(uidvalidity) && !self.options.dry_run {
             group.cursor.renew(uidvalidity)?;
         }
-        Known::of(&group.maildir, &group.source, uidvalidity, group.cursor.matched())
+        if self.is_old_news(group, &opened) {
+            return Ok(Status::DONE);
+        }
+        let picked = self.options.pick.look(&mut self.imap, &group.cursor)?;
+        match self.options.dry_run {
+            true => self.foretell(name, &picked),
+            false => self.fetch(name, group, picked, out),
+        }
     }
 
-    fn download(
-        &mut self,
-        name: &str,
-        group: &mut Group,
-        mut known: Known,
-        uidvalidity: u32,
-        records: &mut Records,
-    ) -> Result<Status> {
+    fn fetch(&mut self, name: &str, group: &mut Group, picked: Picked, out: &Out<'_, '_>) -> Result<Status> {
         let mut status = Status::DONE;
-        let first = group.cursor.taken().first_gap();
-        let listed = self.imap.uids_from(first)?;
-        let wanted: Vec<u32> =
-            listed.iter().copied().filter(|uid| !group.cursor.taken().contains(*uid)).collect();
-        if self.options.dry_run {
-            report::say(format_args!("{}: {} new in {name:?}", self.options.account, wanted.len()));
-            return Ok(status);
+        for one in group.skip(picked.large, out)? {
+            let size = one.size.unwrap_or_default();
+            report::say(format_args!(
+                "{}: UID {} skipped: {size} octets are more than --max-size allows",
+                self.options.of(name),
+                one.uid
+            ));
         }
-        // A UID below the last listed one that is not listed is gone for good (RFC 9051 section 2.3.1.1).
-        let mut gone: Uids = listed.last().map_or(Uids::default(), |last| all_between(first, *last, &listed));
-        let (mut rest, mut size) = (wanted.as_slice(), FIRST_GROUP);
-        while !rest.is_empty() && !stop::requested() && !records.gone() {
-            let uids;
-            (uids, rest) = rest.split_at(size.min(rest.len()));
-            let asked: Uids = uids.iter().copied().collect();
-            let filled = group.fill(&mut self.imap, &asked, uidvalidity);
-            status.merge(group.complain(&filled.fetched, &self.options.account, name));
-            group.commit(&filled.whole, std::mem::take(&mut gone), &mut known, records)?;
-            if let Some(trouble) = filled.trouble {
-                return Err(trouble);
+        if !picked.gone.is_empty() {
+            group.cursor.take(&picked.gone, Vec::new())?;
+        }
+        let mut all = true;
+        if !picked.wanted.is_empty() {
+            let mut known = self.known(group)?;
+            let loaded = download::run(self, name, group, &mut known, &picked.wanted, out)?;
+            all = loaded.skipped.is_empty();
+            for one in group.skip(loaded.skipped, out)? {
+                report::trouble(format_args!(
+                    "{}: UID {} skipped: {}; it is asked for again next time",
+                    self.options.of(name),
+                    one.uid,
+                    one.reason
+                ));
+                status.add(Kind::Protocol);
             }
-            size = next_group(uids.len(), filled.octets());
+            match loaded.trouble {
+                Some(_) if stop::requested() || nobody_reads(out) => return Ok(status),
+                Some(trouble) => return Err(trouble),
+                None => {}
+            }
         }
-        if !gone.is_empty() {
-            group.cursor.take(&gone, Vec::new())?;
-        }
-        if rest.is_empty() && status == Status::DONE && !group.cursor.is_settled() {
+        let ended = stop::requested() || nobody_reads(out);
+        if picked.complete && all && !ended && !group.cursor.is_settled() {
             group.cursor.settle()?;
         }
         Ok(status)
     }
 
-    fn wrong(&self, name: &str, why: &str) -> Error {
-        Error::new(Kind::Protocol, format!("{}: cannot fetch mailbox {name:?}", self.options.account), why)
+    /// Says what would be fetched.
+    fn foretell(&mut self, name: &str, picked: &Picked) -> Result<Status> {
+        let wanted = picked.wanted.iter().copied().collect();
+        let mut described = match picked.wanted.is_empty() {
+            true => Vec::new(),
+            false => self.imap.describe(&wanted)?,
+        };
+        described.retain(|one| wanted.contains(one.uid));
+        let words = self.options.of(name);
+        for one in &described {
+            let size = one.size.unwrap_or_default();
+            let time = one.received.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+            let time = time.map_or(String::new(), |time| format!(", received {time}"));
+            report::say(format_args!("{words}: would fetch UID {}, {size} octets{time}", one.uid));
+        }
+        let all: u64 = described.iter().filter_map(|one| one.size).sum();
+        report::say(format_args!("{words}: {} new, {all} octets", picked.wanted.len()));
+        Ok(Status::DONE)
+    }
+
+    /// The mailbox, opened for reading if it is not.
+    fn open(&mut self, name: &str) -> Result<Opened> {
+        match &self.open {
+            // A lasting session hears of what is new, but not of the next UID.
+            Some((open, opened, _)) if open == name => {
+                Ok(Opened { uidnext: None, exists: 1, ..opened.clone() })
+            }
+            _ => self.open_anew(name),
+        }
+    }
+
+    fn open_anew(&mut self, name: &str) -> Result<Opened> {
+        self.open = None;
+        let opened = self.imap.examine(name)?;
+        self.open = Some((name.to_string(), opened.clone(), false));
+        Ok(opened)
+    }
+
+    /// The mailbox, opened so that it can be changed.
+    fn open_to_change(&mut self, name: &str) -> Result<Opened> {
+        match &self.open {
+            Some((open, opened, true)) if open == name => Ok(opened.clone()),
+            _ => {
+                self.open = None;
+                let opened = self.imap.select(name)?;
+                self.open = Some((name.to_string(), opened.clone(), true));
+                Ok(opened)
+            }
+        }
+    }
+
+    /// What of this mailbox may lie here already without the cursor knowing, because UIDs or the cursor are new.
+    fn known(&self, group: &Group) -> Result<Known> {
+        match (group.cursor.is_settled(), group.cursor.uidvalidity()) {
+            (false, Some(uidvalidity)) => {
+                Known::of(&group.maildir, &group.source, uidvalidity, group.cursor.matched())
+            }
+            _ => Ok(Known::default()),
+        }
+    }
+
+    fn wrong(&self, name: &str, kind: Kind, why: &str) -> Error {
+        Error::new(kind, format!("cannot work on {}", self.options.of(name)), why)
     }
 }
 
-/// INBOX has one spelling here, or it would have as many cursors as spellings.
-fn canonical(name: &str) -> String {
-    if mailbox::is_inbox(name) { "INBOX".into() } else { name.into() }
-}
-
-/// Trouble after which the connection is still good and other mailboxes can be fetched.
+/// Trouble after which other mailboxes can be fetched, if the line is still good.
 fn is_only_this_mailbox(kind: Kind) -> bool {
-    matches!(kind, Kind::Refused | Kind::CannotCreate | Kind::Data)
-}
-
-/// The size of the next group, from the messages of the last one: large mail goes in small groups.
-fn next_group(messages: usize, octets: u64) -> usize {
-    let average = (octets / messages.max(1) as u64).max(1);
-    usize::try_from(GROUP_OCTETS / average).map_or(LARGEST_GROUP, |size| size.clamp(1, LARGEST_GROUP))
-}
-
-fn all_between(first: u32, last: u32, listed: &[u32]) -> Uids {
-    let (mut gone, mut next) = (Uids::default(), first);
-    for uid in listed {
-        gone.insert_range(next, uid.saturating_sub(1));
-        next = uid.saturating_add(1);
-    }
-    gone.insert_range(next, last);
-    gone
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_listed_is_gone() {
-        assert_eq!(all_between(3, 9, &[4, 5, 9]).to_string(), "3,6:8");
-        assert_eq!(all_between(1, 1, &[1]).to_string(), "");
-    }
+    !matches!(kind, Kind::Io | Kind::Config | Kind::Internal)
 }

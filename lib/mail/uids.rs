@@ -52,6 +52,11 @@ impl Uids {
         self.0.is_empty()
     }
 
+    /// All of them, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
     /// How many are in it.
     pub fn len(&self) -> u64 {
         self.0.iter().map(|(first, last)| u64::from(last - first) + 1).sum()

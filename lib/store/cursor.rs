@@ -9,12 +9,15 @@
 //! | `{"pending":[{uid,tmp,name,flags}…]}` | these are synced in `tmp/` and about to be renamed |
 //! | `{"taken":"1:5,7"}` | these need not be looked at again; what was pending is done |
 //! | `{"taken":"8","matched":[name…]}` | the same, and these files of an older UIDVALIDITY turned out to be them |
+//! | `{"taken":"8","owed":N}` | the same, and on the server something is still to be done with them (since N, seconds since 1970) |
+//! | `{"paid":"8"}` | that is done, or will never be |
+//! | `{"skipped":[{uid,size,reason}…]}` | these were looked at and not taken, and why |
 //! | `{"settled":true}` | everything there was has been taken once under this UIDVALIDITY |
 //!
 //! After a crash the last `pending` without a `taken` says what to finish: those still in `tmp/` are renamed, those
 //! not there any more were renamed already (and perhaps moved on by a reader); both are then taken.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,17 @@ pub struct Pending {
     pub flags: String,
 }
 
+/// A message that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its UID.
+    pub uid: u32,
+    /// Its size as the server tells it, where that was the reason.
+    pub size: Option<u64>,
+    /// Why, for people.
+    pub reason: String,
+}
+
 /// The cursor of one source, locked for this process.
 #[derive(Debug)]
 pub struct Cursor {
@@ -48,6 +62,8 @@ pub struct Cursor {
     taken: Uids,
     pending: Vec<Pending>,
     matched: HashSet<String>,
+    owed: BTreeMap<u32, i64>,
+    skipped: BTreeMap<u32, Skipped>,
     settled: bool,
     lines: usize,
 }
@@ -71,6 +87,12 @@ struct Line {
     taken: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     matched: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paid: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<Skipped>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     settled: bool,
 }
@@ -98,6 +120,8 @@ impl Cursor {
             taken: Uids::default(),
             pending: Vec::new(),
             matched: HashSet::new(),
+            owed: BTreeMap::new(),
+            skipped: BTreeMap::new(),
             settled: false,
             lines: lines.len().max(1),
         };
@@ -116,25 +140,37 @@ impl Cursor {
                 .hint("remove it to fetch everything anew; what lies in the Maildir is recognised")
         };
         let line: Line = serde_json::from_str(line).map_err(|why| damaged(why.to_string()))?;
-        let taken = line.taken.as_deref().map(str::parse).transpose().map_err(damaged)?;
-        self.apply(line, taken);
+        let set = |text: &Option<String>| text.as_deref().map(str::parse::<Uids>).transpose();
+        let taken = set(&line.taken).map_err(damaged)?;
+        let paid = set(&line.paid).map_err(damaged)?;
+        self.apply(line, taken, paid);
         Ok(())
     }
 
-    fn apply(&mut self, line: Line, taken: Option<Uids>) {
+    fn apply(&mut self, line: Line, taken: Option<Uids>, paid: Option<Uids>) {
         if let Some(number) = line.uidvalidity {
             self.uidvalidity = Some(number);
             self.taken = Uids::default();
             self.matched.clear();
+            self.owed.clear();
+            self.skipped.clear();
             self.settled = false;
         }
         if let Some(taken) = taken {
+            self.skipped.retain(|uid, _| !taken.contains(*uid));
+            if let Some(since) = line.owed {
+                self.owed.extend(taken.iter().map(|uid| (uid, since)));
+            }
             self.taken.extend(&taken);
             self.pending.clear();
         }
         if !line.pending.is_empty() {
             self.pending = line.pending;
         }
+        if let Some(paid) = paid {
+            self.owed.retain(|uid, _| !paid.contains(*uid));
+        }
+        self.skipped.extend(line.skipped.into_iter().map(|one| (one.uid, one)));
         self.matched.extend(line.matched);
         self.settled |= line.settled;
     }
@@ -148,6 +184,11 @@ impl Cursor {
     /// Files of an older UIDVALIDITY that turned out to be messages taken under this one.
     pub fn matched(&self) -> &HashSet<String> {
         &self.matched
+    }
+
+    /// Account and mailbox.
+    pub fn owner(&self) -> (&str, &str) {
+        (&self.head.account, &self.head.mailbox)
     }
 
     /// The UIDVALIDITY that the taken UIDs belong to.
@@ -167,29 +208,57 @@ impl Cursor {
 
     /// UIDs are those of another UIDVALIDITY from now on.
     pub fn renew(&mut self, uidvalidity: u32) -> Result<()> {
-        self.write(Line { uidvalidity: Some(uidvalidity), ..Line::default() }, None)
+        self.write(Line { uidvalidity: Some(uidvalidity), ..Line::default() }, None, None)
     }
 
     /// These are about to be renamed.
     pub fn announce(&mut self, pending: Vec<Pending>) -> Result<()> {
-        self.write(Line { pending, ..Line::default() }, None)
+        self.write(Line { pending, ..Line::default() }, None, None)
     }
 
     /// These need not be looked at again; what was pending is done. `matched` are files of an older UIDVALIDITY that
     /// some of them turned out to be.
     pub fn take(&mut self, uids: &Uids, matched: Vec<String>) -> Result<()> {
-        self.write(Line { taken: Some(uids.to_string()), matched, ..Line::default() }, Some(uids.clone()))
+        let line = Line { taken: Some(uids.to_string()), matched, ..Line::default() };
+        self.write(line, Some(uids.clone()), None)
+    }
+
+    /// As [`Cursor::take`], and something is to be done with them on the server; `now` in seconds since 1970.
+    pub fn take_and_owe(&mut self, uids: &Uids, now: i64) -> Result<()> {
+        let line = Line { taken: Some(uids.to_string()), owed: Some(now), ..Line::default() };
+        self.write(line, Some(uids.clone()), None)
+    }
+
+    /// With what something is still to be done on the server, and since when (seconds since 1970).
+    pub fn owed(&self) -> &BTreeMap<u32, i64> {
+        &self.owed
+    }
+
+    /// With these nothing more is to be done on the server.
+    pub fn pay(&mut self, uids: &Uids) -> Result<()> {
+        let line = Line { paid: Some(uids.to_string()), ..Line::default() };
+        self.write(line, None, Some(uids.clone()))
+    }
+
+    /// What was passed over and not taken since.
+    pub fn skipped(&self) -> &BTreeMap<u32, Skipped> {
+        &self.skipped
+    }
+
+    /// These were looked at and not taken.
+    pub fn skip(&mut self, skipped: Vec<Skipped>) -> Result<()> {
+        self.write(Line { skipped, ..Line::default() }, None, None)
     }
 
     /// Everything that there was has been taken.
     pub fn settle(&mut self) -> Result<()> {
-        self.write(Line { settled: true, ..Line::default() }, None)
+        self.write(Line { settled: true, ..Line::default() }, None, None)
     }
 
-    fn write(&mut self, line: Line, taken: Option<Uids>) -> Result<()> {
+    fn write(&mut self, line: Line, taken: Option<Uids>, paid: Option<Uids>) -> Result<()> {
         self.log.append(&[json(&line)?])?;
         self.lines += 1;
-        self.apply(line, taken);
+        self.apply(line, taken, paid);
         Ok(())
     }
 
@@ -202,6 +271,18 @@ impl Cursor {
         matched.sort();
         let taken = Some(self.taken.to_string());
         lines.push(json(&Line { taken, matched, settled: self.settled, ..Line::default() })?);
+        let mut owed: BTreeMap<i64, Uids> = BTreeMap::new();
+        for (uid, since) in &self.owed {
+            owed.entry(*since).or_default().insert(*uid);
+        }
+        for (since, uids) in owed {
+            let line = Line { taken: Some(uids.to_string()), owed: Some(since), ..Line::default() };
+            lines.push(json(&line)?);
+        }
+        if !self.skipped.is_empty() {
+            let skipped = self.skipped.values().cloned().collect();
+            lines.push(json(&Line { skipped, ..Line::default() })?);
+        }
         if !self.pending.is_empty() {
             lines.push(json(&Line { pending: self.pending.clone(), ..Line::default() })?);
         }
@@ -242,14 +323,24 @@ mod tests {
             cursor.take(&Uids::from_iter([uid]), Vec::new()).unwrap();
         }
         let pending = Pending { uid: 9999, tmp: "t".into(), name: "n".into(), flags: String::new() };
+        cursor.take_and_owe(&Uids::from_iter([2000, 2001]), 77).unwrap();
+        cursor.pay(&Uids::from_iter([2000])).unwrap();
+        let skip = |uid| Skipped { uid, size: Some(9), reason: "large".into() };
+        cursor.skip(vec![skip(3000), skip(1)]).unwrap();
+        cursor.take(&Uids::from_iter([1]), Vec::new()).unwrap();
         cursor.announce(vec![pending.clone()]).unwrap();
         drop(cursor);
         for _ in 0..2 {
             let cursor = open(&dir);
-            assert_eq!((cursor.uidvalidity(), cursor.taken().to_string().as_str()), (Some(5), "1:1100"));
+            assert_eq!(
+                (cursor.uidvalidity(), cursor.taken().to_string().as_str()),
+                (Some(5), "1:1100,2000:2001")
+            );
             assert_eq!(cursor.pending(), std::slice::from_ref(&pending));
+            assert_eq!(cursor.owed(), &BTreeMap::from([(2001, 77)]));
+            assert_eq!(cursor.skipped(), &BTreeMap::from([(3000, skip(3000))]));
         }
-        assert_eq!(dir.read("mailloop-cursor-s").unwrap().unwrap().split(|b| *b == b'\n').count(), 5);
+        assert_eq!(dir.read("mailloop-cursor-s").unwrap().unwrap().split(|b| *b == b'\n').count(), 7);
         assert_eq!(owner(&dir, "s"), Some(("school".into(), "INBOX".into())));
     }
 

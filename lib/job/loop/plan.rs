@@ -51,13 +51,7 @@ impl Plan {
             Error::plain(Kind::Config, format!("account {:?} has no maildir", each.account))
         })?;
         let wait = peer.timeout;
-        let fetch = fetch::Options {
-            account: each.account.clone(),
-            peer,
-            maildir,
-            mailboxes: account.mailboxes.clone(),
-            dry_run: false,
-        };
+        let fetch = fetch::Options::new(&each.account, peer, maildir, account.mailboxes.clone());
         let act = act::Options {
             orders: Orders::rules(&settings.config, each.rules.as_deref().unwrap_or_default())?,
             mode: match each.act {

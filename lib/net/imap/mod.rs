@@ -1,23 +1,25 @@
 //! An IMAP session: log in, look, download to a sink, wait for news. The imap crate speaks; `tap` guards it.
 //!
-//! After any error but a plain refusal (NO) the session is spent: drop it and connect again. Nothing here changes
-//! anything on the server: mailboxes are opened with EXAMINE, bodies fetched with PEEK.
+//! After any error but a plain refusal (NO) the session is spent: drop it and connect again. Looking and downloading
+//! change nothing on the server: mailboxes are opened with EXAMINE, bodies fetched with PEEK.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use imap::types::Flag;
-
 use crate::config::Peer;
 use crate::error::{Error, Kind, Result};
 use crate::mail::mailbox;
 use crate::mail::uids::Uids;
 
+mod fetched;
+mod list;
 mod login;
 mod tap;
+mod value;
 
+pub use fetched::Fetched;
 pub use tap::Sink;
 use tap::{Shared, Tap};
 
@@ -27,6 +29,7 @@ pub struct Imap {
     shared: Rc<RefCell<Shared>>,
     capabilities: Vec<String>,
     peer: Peer,
+    spent: bool,
 }
 
 /// A mailbox as the server presents it on EXAMINE.
@@ -40,17 +43,15 @@ pub struct Opened {
     pub exists: u32,
 }
 
-/// What came with one message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fetched {
-    /// Its UID.
-    pub uid: u32,
-    /// The number that the sink gave it; `None` where the server sent no body.
-    pub number: Option<u64>,
-    /// INTERNALDATE, seconds since 1970.
-    pub received: Option<i64>,
-    /// Maildir flag letters, in ASCII order, without `T` for what is only marked deleted on the server.
-    pub flags: String,
+/// A mailbox as a LIST names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name in UTF-8.
+    pub name: String,
+    /// What separates its levels.
+    pub delimiter: Option<String>,
+    /// How it stands, where the server said so without being asked twice (LIST-STATUS, RFC 5819).
+    pub status: Option<Opened>,
 }
 
 /// How a wait for news ended.
@@ -66,7 +67,7 @@ impl Imap {
     /// Connects and logs in. 75 unreachable, 76 wrong certificate or broken protocol, 77 login refused.
     pub fn connect(peer: &Peer) -> Result<Imap> {
         let (session, shared) = login::log_in(peer)?;
-        let mut imap = Imap { session, shared, capabilities: Vec::new(), peer: peer.clone() };
+        let mut imap = Imap { session, shared, capabilities: Vec::new(), peer: peer.clone(), spent: false };
         if imap.shared.borrow().capabilities.is_empty() {
             imap.ask("asking for capabilities", |session| session.run_command_and_check_ok("CAPABILITY"))?;
         }
@@ -79,43 +80,104 @@ impl Imap {
         self.capabilities.iter().any(|have| have == capability)
     }
 
-    /// Says goodbye; that this fails is of no interest.
-    pub fn logout(mut self) {
-        let _ = self.ask("logging out", |session| session.logout());
+    /// True once an error has left the line in an unknown state.
+    pub fn is_spent(&self) -> bool {
+        self.spent
     }
 
-    /// The hierarchy delimiter of a mailbox; an error (69) if there is no such mailbox.
-    pub fn delimiter(&mut self, name: &str) -> Result<Option<String>> {
-        let wire = mailbox::to_wire(name);
-        let doing = format!("looking for mailbox {name:?}");
-        // A name with wildcards would be a pattern; such a mailbox has the delimiter of the others.
-        let pattern = if wire.contains(['%', '*']) { "INBOX".to_string() } else { wire };
-        let found = self.ask(&doing, |session| {
-            let names = session.list(None, Some(&quoted(&pattern)))?;
-            Ok(names.iter().next().map(|name| name.delimiter().map(String::from)))
-        })?;
-        found.ok_or_else(|| {
-            Error::new(Kind::Refused, self.words(&doing), "there is no such mailbox").hint("check the name")
-        })
+    /// Says goodbye; that this fails is of no interest.
+    pub fn logout(mut self) {
+        if !self.spent {
+            let _ = self.ask("logging out", |session| session.logout());
+        }
     }
 
     /// Opens a mailbox for reading only.
     pub fn examine(&mut self, name: &str) -> Result<Opened> {
         let wire = mailbox::to_wire(name);
-        self.shared.borrow_mut().news = false;
-        let opened = self.ask(&format!("opening mailbox {name:?}"), |session| session.examine(&wire))?;
-        let uidnext = opened.uid_next;
-        Ok(Opened { uidvalidity: opened.uid_validity, uidnext, exists: opened.exists })
+        self.open(name, |session| session.examine(&wire))
     }
 
-    /// The UIDs that exist from `first` on, ascending.
-    pub fn uids_from(&mut self, first: u32) -> Result<Vec<u32>> {
+    /// Opens a mailbox so that it can be changed.
+    pub fn select(&mut self, name: &str) -> Result<Opened> {
+        let wire = mailbox::to_wire(name);
+        self.open(name, |session| session.select(&wire))
+    }
+
+    fn open(
+        &mut self,
+        name: &str,
+        exchange: impl FnOnce(&mut imap::Session<Tap>) -> imap::Result<imap::types::Mailbox>,
+    ) -> Result<Opened> {
         self.shared.borrow_mut().news = false;
-        let found = self.ask("searching", |session| session.uid_search(format!("UID {first}:*")))?;
+        let opened = self.ask(&format!("opening mailbox {name:?}"), exchange)?;
+        Ok(Opened {
+            uidvalidity: opened.uid_validity,
+            uidnext: opened.uid_next,
+            exists: self.shared.borrow().exists.unwrap_or(opened.exists),
+        })
+    }
+
+    /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending.
+    pub fn search(&mut self, first: u32, criteria: Option<&str>) -> Result<Vec<u32>> {
+        self.shared.borrow_mut().news = false;
+        let query = match criteria {
+            None => format!("UID {first}:*"),
+            Some(criteria) if criteria.is_ascii() => format!("UID {first}:* {criteria}"),
+            Some(criteria) => format!("CHARSET UTF-8 UID {first}:* {criteria}"),
+        };
+        if query.contains(['\r', '\n', '\0']) {
+            return Err(Error::plain(Kind::Usage, "a search cannot hold a line break"));
+        }
+        let found = self.ask("searching", |session| session.uid_search(&query))?;
         // `n:*` names the last message even where its UID is below n (RFC 9051 section 9).
         let mut uids: Vec<u32> = found.into_iter().filter(|uid| *uid >= first).collect();
         uids.sort_unstable();
         Ok(uids)
+    }
+
+    /// What the server says of these messages besides their bodies: sizes, dates, flags.
+    pub fn describe(&mut self, uids: &Uids) -> Result<Vec<Fetched>> {
+        let command = format!("UID FETCH {uids} (UID RFC822.SIZE INTERNALDATE FLAGS)");
+        let responses = self.collect("looking at messages", &command)?;
+        Ok(responses.iter().filter_map(|response| fetched::read(response)).map(|(one, _)| one).collect())
+    }
+
+    /// Runs a command whose FETCH, LIST and STATUS responses are read here.
+    fn collect(&mut self, doing: &str, command: &str) -> Result<Vec<Vec<u8>>> {
+        self.shared.borrow_mut().collected = Some(Vec::new());
+        let done = self.ask(doing, |session| session.run_command_and_check_ok(command));
+        let collected = self.shared.borrow_mut().collected.take();
+        done.map(|()| collected.unwrap_or_default())
+    }
+
+    /// Changes flags: `+FLAGS.SILENT (\Seen)`.
+    pub fn store(&mut self, uids: &Uids, change: &str) -> Result<()> {
+        self.change("marking messages", &format!("UID STORE {uids} {change}"))
+    }
+
+    /// Moves messages to another mailbox (RFC 6851).
+    pub fn move_to(&mut self, uids: &Uids, name: &str) -> Result<()> {
+        let wire = quoted(&mailbox::to_wire(name));
+        self.change(&format!("moving messages to {name:?}"), &format!("UID MOVE {uids} {wire}"))
+    }
+
+    /// Copies messages to another mailbox.
+    pub fn copy_to(&mut self, uids: &Uids, name: &str) -> Result<()> {
+        let wire = quoted(&mailbox::to_wire(name));
+        self.change(&format!("copying messages to {name:?}"), &format!("UID COPY {uids} {wire}"))
+    }
+
+    /// Removes those of these messages that are marked as deleted, and no others (RFC 4315).
+    pub fn expunge(&mut self, uids: &Uids) -> Result<()> {
+        self.change("deleting messages", &format!("UID EXPUNGE {uids}"))
+    }
+
+    fn change(&mut self, doing: &str, command: &str) -> Result<()> {
+        if command.contains(['\r', '\n', '\0']) {
+            return Err(Error::new(Kind::Usage, self.words(doing), "a name holds a line break"));
+        }
+        self.ask(doing, |session| session.run_command_and_check_ok(command))
     }
 
     /// True if the server announced new messages since the last [`Imap::uids_from`] began.
@@ -123,15 +185,19 @@ impl Imap {
         self.shared.borrow().news
     }
 
-    /// Downloads messages; their octets go to `sink` as they come. Those that are gone by now are left out.
-    pub fn download(&mut self, uids: &Uids, sink: Box<dyn Sink>) -> Result<Vec<Fetched>> {
+    /// Downloads messages: each goes to `sink` as it comes. Those that are gone by now are left out; so is what the
+    /// server cannot give, which it says by a NO at the end ([`Kind::Refused`]).
+    pub fn download(&mut self, uids: &Uids, sink: Box<dyn Sink>) -> Result<()> {
         self.shared.borrow_mut().sink = Some(sink);
-        let got = self.ask("downloading messages", |session| {
-            let answer = session.uid_fetch(uids.to_string(), "(UID INTERNALDATE FLAGS BODY.PEEK[])")?;
-            Ok(answer.iter().filter_map(fetched).collect())
-        });
+        let command = format!("UID FETCH {uids} (UID INTERNALDATE FLAGS BODY.PEEK[])");
+        let done = self.ask("downloading messages", |session| session.run_command_and_check_ok(command));
         self.shared.borrow_mut().sink = None;
-        got
+        done
+    }
+
+    /// Octets of messages that came over this connection.
+    pub fn octets(&self) -> u64 {
+        self.shared.borrow().octets
     }
 
     /// Waits for news of the open mailbox with IDLE (RFC 2177), at most this long. Returns at once if there are some.
@@ -167,9 +233,10 @@ impl Imap {
         let session = &mut self.session;
         let done = catch_unwind(AssertUnwindSafe(|| exchange(session)));
         let words = self.words(doing);
+        self.spent |= !matches!(done, Ok(Ok(_) | Err(imap::Error::No(_))));
         match done {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(why)) => Err(login::explain(words, why, self.shared.borrow().bye.as_deref())),
+            Ok(Err(why)) => Err(login::explain(words, why, &self.shared.borrow())),
             Err(_) => Err(Error::new(Kind::Protocol, words, "the server's answer makes no sense")),
         }
     }
@@ -179,29 +246,6 @@ impl Imap {
     }
 }
 
-/// The crate quotes the reference name but not the pattern.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-fn fetched(answer: &imap::types::Fetch<'_>) -> Option<Fetched> {
-    // An answer without a UID is a change of flags that nobody asked for.
-    let uid = answer.uid?;
-    let number =
-        answer.body().and_then(|body| std::str::from_utf8(body).ok()).and_then(|text| text.parse().ok());
-    let mut flags: Vec<char> = answer.flags().iter().filter_map(letter).collect();
-    flags.sort_unstable();
-    let received = answer.internal_date().map(|date| date.timestamp());
-    Some(Fetched { uid, number, received, flags: flags.into_iter().collect() })
-}
-
-fn letter(flag: &Flag<'_>) -> Option<char> {
-    match flag {
-        Flag::Seen => Some('S'),
-        Flag::Answered => Some('R'),
-        Flag::Flagged => Some('F'),
-        Flag::Draft => Some('D'),
-        Flag::Custom(name) if name.eq_ignore_ascii_case("$Forwarded") => Some('P'),
-        _ => None,
-    }
 }

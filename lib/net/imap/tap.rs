@@ -1,39 +1,51 @@
 //! Between the socket and the imap crate: message literals go to a [`Sink`], never through the crate's memory.
 //!
 //! The crate holds a whole response in memory, re-parses it line by line, and cannot go on after a line it does not
-//! know. So it sees a message as a tiny literal that holds a number, and lines that would upset it (warnings, BYE,
-//! capabilities, unknown data) are taken out here. Lines and literals have limits; nothing is allocated by what a
-//! server announces.
+//! know. So FETCH and LIST data, warnings, BYE, capabilities and whatever is unknown are taken out here; the crate sees
+//! tagged answers, continuations, and the few untagged lines that it can read. Lines and literals have limits; nothing
+//! is allocated by what a server announces.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::fetched::{self, Body, Fetched};
+use super::value::SPOOLED;
 use crate::net::Wire;
 use crate::report;
 
-/// Where message literals go.
+/// Where messages go.
 pub trait Sink {
-    /// A message of this many octets begins; the number comes back with its other data.
-    fn begin(&mut self, size: u64) -> io::Result<u64>;
+    /// A message of this many octets begins. False: it is not wanted, and its octets are passed over.
+    fn begin(&mut self, size: u64) -> io::Result<bool>;
     /// The next of its octets.
     fn write(&mut self, octets: &[u8]) -> io::Result<()>;
-    /// All of them came.
-    fn end(&mut self) -> io::Result<()>;
+    /// All of them came, and this is what the server says of the message.
+    fn end(&mut self, message: Fetched) -> io::Result<()>;
+    /// What was begun belongs to no message after all.
+    fn forget(&mut self);
+    /// The server has this message and does not give it (`BODY[] NIL`).
+    fn withheld(&mut self, message: Fetched);
 }
 
 /// What both sides of the tap share.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Takes the bodies of the FETCH under way.
+    /// Takes the messages of the FETCH under way.
     pub sink: Option<Box<dyn Sink>>,
+    /// Takes other FETCH, LIST and STATUS responses, whole and without `* `, while it is there.
+    pub collected: Option<Vec<Vec<u8>>>,
+    /// Octets of messages that came.
+    pub octets: u64,
     /// Upper-case capabilities of the last CAPABILITY data.
     pub capabilities: Vec<String>,
     /// Messages in the mailbox, by the last EXISTS.
     pub exists: Option<u32>,
     /// True once an EXISTS came since this was last set to false.
     pub news: bool,
+    /// The last tagged answer, without its tag.
+    pub status: String,
     /// What the server said in BYE.
     pub bye: Option<String>,
     /// Between IDLE and its continuation: other lines wait, or the crate would take them for the answer.
@@ -46,16 +58,18 @@ pub(super) struct Shared {
 
 /// A line of a legal response is short; a SEARCH answer over a huge mailbox is the longest.
 const LONGEST_LINE: usize = 16 << 20;
-/// Literals that the crate itself sees (names, mostly).
-const LARGEST_SMALL_LITERAL: u64 = 1 << 20;
+/// A response without its messages: names and flags.
+const LONGEST_RESPONSE: usize = 1 << 20;
+/// RFC 3501: `number` has 32 bits. Larger literals (RFC 9051 allows 63) are no mail that anybody sends.
+const LARGEST_MESSAGE: u64 = u32::MAX as u64;
 
 enum State {
     Line,
     /// Octets left for the sink.
     Message(u64),
-    /// Octets left for the crate.
-    Pass(u64),
-    /// Octets left of a literal in a response that the crate must not see.
+    /// Octets left of a literal that is part of the collected response.
+    Collect(u64),
+    /// Octets left of a literal that nobody wants.
     Drop(u64),
 }
 
@@ -72,15 +86,20 @@ pub(super) struct Tap {
     state: State,
     /// The response that the present line belongs to goes on after a literal.
     response: Response,
+    /// What came of that response, message literals left out.
+    head: Vec<u8>,
+    /// The sink has a message of that response.
+    begun: bool,
     /// Lines held back until IDLE has been answered.
     held: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Response {
+    /// One line for the crate.
     None,
     Fetch,
-    Other,
+    Collected,
     Dropped,
 }
 
@@ -98,6 +117,8 @@ impl Tap {
             out_from: 0,
             state: State::Line,
             response: Response::None,
+            head: Vec::new(),
+            begun: false,
             held: Vec::new(),
         };
         (tap, shared)
@@ -120,19 +141,19 @@ impl Tap {
             State::Message(left) => {
                 let n = clamp(*left, available);
                 let mut shared = self.shared.borrow_mut();
+                shared.octets += n as u64;
                 let sink =
                     shared.sink.as_mut().ok_or_else(|| io::Error::other("nobody takes this message"))?;
                 sink.write(&self.buffer[self.from..self.from + n])?;
                 *left -= n as u64;
                 self.from += n;
                 if *left == 0 {
-                    sink.end()?;
                     self.state = State::Line;
                 }
             }
-            State::Pass(left) => {
+            State::Collect(left) => {
                 let n = clamp(*left, available);
-                self.out.extend_from_slice(&self.buffer[self.from..self.from + n]);
+                self.head.extend_from_slice(&self.buffer[self.from..self.from + n]);
                 *left -= n as u64;
                 self.from += n;
                 if *left == 0 {
@@ -180,47 +201,83 @@ impl Tap {
         if self.response == Response::None {
             self.response = self.classify(&mut line);
         }
-        let literal = match self.response {
-            Response::None => None,
-            _ => literal(&line)?,
-        };
-        let response = self.response;
-        if literal.is_none() {
-            self.response = Response::None;
-        }
-        match (response, literal) {
-            (Response::Dropped, Some((_, size))) => self.state = drop_or_line(size),
-            (Response::Dropped, None) => {}
-            (Response::Fetch, Some((at, size))) if self.is_message(&line[..at]) => {
-                self.divert(&line[..at], size)?
-            }
-            (_, Some((_, size))) if size > LARGEST_SMALL_LITERAL => {
-                return Err(invalid("the server sent a literal of more than 1 MiB where a name belongs"));
-            }
-            (_, Some((_, size))) => {
+        match self.response {
+            Response::None => {
                 self.out.extend_from_slice(&line);
-                if size > 0 {
-                    self.state = State::Pass(size);
-                }
+                return Ok(());
             }
-            (_, None) => self.out.extend_from_slice(&line),
+            Response::Dropped => match literal(&line)? {
+                Some((_, size)) => self.state = drop_or_line(size),
+                None => self.response = Response::None,
+            },
+            Response::Fetch | Response::Collected => self.collect(&line)?,
         }
         Ok(())
     }
 
-    fn is_message(&self, before: &[u8]) -> bool {
-        self.shared.borrow().sink.is_some() && before.to_ascii_uppercase().ends_with(b"BODY[] ")
+    /// One more line of a response that is read here.
+    fn collect(&mut self, line: &[u8]) -> io::Result<()> {
+        let literal = literal(line)?;
+        let message = match literal {
+            Some((at, _)) => self.response == Response::Fetch && is_message(&line[..at]),
+            None => false,
+        };
+        let kept = literal.filter(|_| message).map_or(line, |(at, _)| &line[..at]);
+        let small = literal.filter(|_| !message).map_or(0, |(_, size)| size);
+        if self.head.len() as u64 + kept.len() as u64 + small > LONGEST_RESPONSE as u64 {
+            return Err(invalid("the server sent a response of more than 1 MiB besides the message"));
+        }
+        self.head.extend(kept.iter().filter(|byte| **byte != SPOOLED));
+        match literal {
+            None => return self.respond(),
+            Some((_, size)) if message => self.divert(size)?,
+            Some((_, 0)) => {}
+            Some((_, size)) => self.state = State::Collect(size),
+        }
+        Ok(())
     }
 
-    fn divert(&mut self, before: &[u8], size: u64) -> io::Result<()> {
+    /// A message literal begins.
+    fn divert(&mut self, size: u64) -> io::Result<()> {
         let mut shared = self.shared.borrow_mut();
         let sink = shared.sink.as_mut().ok_or_else(|| io::Error::other("nobody takes this message"))?;
-        let number = sink.begin(size)?.to_string();
-        self.out.extend_from_slice(before);
-        write!(self.out, "{{{}}}\r\n{number}", number.len())?;
-        match size {
-            0 => sink.end()?,
-            _ => self.state = State::Message(size),
+        if self.begun || !sink.begin(size)? {
+            self.state = drop_or_line(size);
+            return Ok(());
+        }
+        self.begun = true;
+        self.head.push(SPOOLED);
+        if size > 0 {
+            self.state = State::Message(size);
+        }
+        Ok(())
+    }
+
+    /// A response that is read here has ended.
+    fn respond(&mut self) -> io::Result<()> {
+        let head = std::mem::take(&mut self.head);
+        let head = head.trim_ascii_end();
+        let begun = std::mem::replace(&mut self.begun, false);
+        let response = std::mem::replace(&mut self.response, Response::None);
+        let mut shared = self.shared.borrow_mut();
+        if response == Response::Collected {
+            if let Some(collected) = &mut shared.collected {
+                collected.push(head.to_vec());
+            }
+            return Ok(());
+        }
+        let Some(sink) = shared.sink.as_mut() else { return Ok(()) };
+        match fetched::read(head) {
+            Some((message, Body::Spooled)) if begun => sink.end(message)?,
+            Some((message, Body::Here(text))) if !begun => {
+                if sink.begin(text.len() as u64)? {
+                    sink.write(&text)?;
+                    sink.end(message)?;
+                }
+            }
+            Some((message, Body::Withheld)) if !begun => sink.withheld(message),
+            _ if begun => sink.forget(),
+            _ => {}
         }
         Ok(())
     }
@@ -253,7 +310,8 @@ impl Tap {
                     self.pass_or_hold(line, &shared)
                 }
                 "RECENT" | "EXPUNGE" => self.pass_or_hold(line, &shared),
-                "FETCH" if shared.sink.is_some() => Response::Fetch,
+                "FETCH" if shared.sink.is_some() => self.reading(line, Response::Fetch),
+                "FETCH" if shared.collected.is_some() => self.reading(line, Response::Collected),
                 // Flags that changed elsewhere are of no use to a one-way fetch.
                 _ => Response::Dropped,
             };
@@ -268,18 +326,25 @@ impl Tap {
                 Response::Dropped
             }
             "NO" | "BAD" => {
-                report::detail(format_args!(
-                    "the server says: {}",
-                    String::from_utf8_lossy(&line[2..]).trim_end()
-                ));
+                let said = String::from_utf8_lossy(&line[2..]).trim_end().to_string();
+                report::detail(format_args!("the server says: {said}"));
                 Response::Dropped
             }
             _ if shared.idling || shared.idle_starts => Response::Dropped,
-            "OK" => {
-                soothe(line, &mut shared);
+            "OK" if second.starts_with("[UIDVALIDITY") || second.starts_with("[UIDNEXT") => {
+                // QUIRK: some servers say more after the bracket than the crate can read.
+                let end = memchr::memchr(b']', line).map_or(line.len(), |at| at + 1);
+                line.truncate(end);
+                line.extend_from_slice(b" done\r\n");
                 Response::None
             }
-            "LIST" | "LSUB" | "STATUS" => Response::Other,
+            "OK" => {
+                if let Some((_, _, words)) = bracketed(&text) {
+                    shared.capabilities = words;
+                }
+                Response::Dropped
+            }
+            "LIST" | "STATUS" if shared.collected.is_some() => self.reading(line, Response::Collected),
             "SEARCH" => {
                 if let Some(at) = memchr::memmem::find(line, b" (MODSEQ") {
                     line.truncate(at);
@@ -287,9 +352,15 @@ impl Tap {
                 }
                 Response::None
             }
-            "FLAGS" => Response::None,
             _ => Response::Dropped,
         }
+    }
+
+    /// The response is read here; its `* ` is of no more use.
+    fn reading(&mut self, line: &mut Vec<u8>, response: Response) -> Response {
+        line.drain(..2);
+        (self.begun, self.head) = (false, Vec::new());
+        response
     }
 
     fn pass_or_hold(&mut self, line: &[u8], shared: &Shared) -> Response {
@@ -301,24 +372,39 @@ impl Tap {
     }
 }
 
-/// Status lines: capabilities are kept for us, codes and texts that the crate cannot parse are made harmless.
+/// Status lines: capabilities and the text are kept for us; codes and texts that the crate cannot parse are left out.
 fn soothe(line: &mut Vec<u8>, shared: &mut Shared) {
-    let text = String::from_utf8_lossy(line).to_ascii_uppercase();
-    if let Some(at) = text.find("[CAPABILITY ") {
-        let end = text[at..].find(']').map_or(text.len(), |end| at + end);
-        shared.capabilities = text[at + 12..end].split_whitespace().map(String::from).collect();
-        let mut tail = line.split_off(end.saturating_add(1).min(line.len()));
-        line.truncate(at);
-        let rest = tail.iter().position(|b| *b != b' ').unwrap_or(0);
-        line.extend(tail.drain(rest..));
-        if line.ends_with(b" \r\n") {
-            line.truncate(line.len() - 2);
-            line.extend_from_slice(b"done\r\n"); // the crate wants some text
-        }
+    let text = String::from_utf8_lossy(line).into_owned();
+    if let Some((_, _, words)) = bracketed(&text.to_ascii_uppercase()) {
+        shared.capabilities = words;
     }
-    for byte in line.iter_mut().filter(|byte| !byte.is_ascii()) {
-        *byte = b'?';
-    }
+    shared.status = text.split_once(' ').map_or("", |(_, rest)| rest).trim().to_string();
+    let mut words = shared.status.splitn(2, ' ');
+    let tag = text.split(' ').next().unwrap_or_default();
+    let (status, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default().trim());
+    let said = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((_, said)) => said.trim(),
+        None => rest,
+    };
+    let said: String = said.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
+    // The crate wants some text, and it reads a bracket as a code.
+    let said = if said.is_empty() { "done" } else { said.trim_start_matches('[') };
+    *line = format!("{tag} {} {said}\r\n", status.to_ascii_uppercase()).into_bytes();
+}
+
+/// Where `[CAPABILITY …]` begins and ends in a line in upper case, and the words in it.
+pub(super) fn bracketed(upper: &str) -> Option<(usize, usize, Vec<String>)> {
+    let at = upper.find("[CAPABILITY ")?;
+    let end = at + upper.get(at..)?.find(']')?;
+    let words = upper.get(at + 12..end)?.split_whitespace().map(String::from).collect();
+    Some((at, end + 1, words))
+}
+
+/// True if the literal after this is a message.
+fn is_message(before: &[u8]) -> bool {
+    let end = before.len().saturating_sub(8);
+    let before = before[end..].to_ascii_uppercase();
+    before.ends_with(b"BODY[] ") || before.ends_with(b"BODY[] ~")
 }
 
 /// The octet count that ends this line, and where its brace stands.
@@ -331,8 +417,8 @@ fn literal(line: &[u8]) -> io::Result<Option<(usize, u64)>> {
         return Ok(None);
     }
     let size = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-    // RFC 9051: number64; what does not even fit there is no message.
-    size.map(|size| Some((at, size))).ok_or_else(|| invalid("the server announced an impossible size"))
+    let size = size.filter(|size| *size <= LARGEST_MESSAGE);
+    size.map(|size| Some((at, size))).ok_or_else(|| invalid("the server announced more than 4 GiB at once"))
 }
 
 fn drop_or_line(size: u64) -> State {

@@ -1,0 +1,213 @@
+//! The download of one mailbox: while one group comes over the line, the one before it is made durable.
+//!
+//! All that is wanted is asked for at once. Where the line breaks or the server talks nonsense we connect again and go
+//! on with what is missing; a message that breaks it again is asked for alone, and if that fails too it is passed over.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::mpsc::sync_channel;
+
+use super::group::{Group, Out, Whole, nobody_reads};
+use super::known::Known;
+use super::progress::Progress;
+use super::spool::{Spool, SpoolSink};
+use super::{Fetcher, Options};
+use crate::error::{Error, Kind, Result};
+use crate::mail::uids::Uids;
+use crate::net::imap::Imap;
+use crate::report;
+use crate::stop;
+use crate::store::cursor::Skipped;
+
+/// Servers limit a command's length; 8 KiB is safe with all of them (RFC 7162 section 4).
+const LONGEST_SET: usize = 7000;
+/// With the newest first, so many come in the server's order.
+const NEWEST_TOGETHER: usize = 64;
+/// So many broken lines without a message in between, and we give up on this mailbox for now.
+const MOST_VAIN: usize = 20;
+
+/// What came of a download.
+pub(super) struct Loaded {
+    /// What was there and did not come.
+    pub skipped: Vec<Skipped>,
+    /// What ended it early.
+    pub trouble: Option<Error>,
+}
+
+/// Downloads the wanted messages of the open mailbox; those that came are durable and told on return.
+pub(super) fn run(
+    fetcher: &mut Fetcher<'_>,
+    name: &str,
+    group: &mut Group,
+    known: &mut Known,
+    wanted: &[u32],
+    out: &Out<'_, '_>,
+) -> Result<Loaded> {
+    let uidvalidity = group.cursor.uidvalidity().unwrap_or(0);
+    let (maildir, source) = (group.maildir.clone(), group.source.clone());
+    let options = fetcher.options;
+    std::thread::scope(|scope| {
+        // Without room in between: a group is handed over when the last one is durable, and grows until then.
+        let (give, take) = sync_channel::<Vec<Whole>>(0);
+        let storing = scope.spawn(move || -> Result<()> {
+            while let Ok(whole) = take.recv() {
+                group.commit(&whole, known, out)?;
+                if nobody_reads(out) {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let progress = Progress::new(&options.account, name, wanted.len());
+        let spool = Rc::new(RefCell::new(Spool::new(&maildir, &source, uidvalidity, give, progress)));
+        let mut load = Load { fetcher, name, uidvalidity, spool: spool.clone(), out, skipped: Vec::new() };
+        let loaded = load.all(wanted);
+        let skipped = load.skipped;
+        let here = spool.borrow_mut().finish();
+        drop(spool);
+        let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        stored?;
+        Ok(Loaded { skipped, trouble: here.or(loaded.err()) })
+    })
+}
+
+struct Load<'a, 'f, 'o, 'p, 'r> {
+    fetcher: &'a mut Fetcher<'f>,
+    name: &'a str,
+    uidvalidity: u32,
+    spool: Rc<RefCell<Spool>>,
+    out: &'o Out<'p, 'r>,
+    skipped: Vec<Skipped>,
+}
+
+impl Load<'_, '_, '_, '_, '_> {
+    fn all(&mut self, wanted: &[u32]) -> Result<()> {
+        let most = if self.fetcher.options.pick.newest_first { NEWEST_TOGETHER } else { usize::MAX };
+        let (mut rest, mut width, mut vain) = (wanted.to_vec(), most, 0);
+        while !rest.is_empty() && !self.is_over() {
+            let asked = set_of(&rest, width);
+            let number = asked.len() as usize;
+            let before = self.spool.borrow().got().len();
+            let done = self.ask(&asked);
+            if self.is_over() {
+                return done;
+            }
+            match done {
+                Err(error) if is_line_trouble(&error) => {
+                    let got = self.spool.borrow().got().clone();
+                    vain = if got.len() == before { vain + 1 } else { 0 };
+                    if vain > MOST_VAIN {
+                        return Err(error);
+                    }
+                    if got.len() == before && number == 1 {
+                        rest.remove(0);
+                        self.pass_over(&asked, &error.to_string());
+                    }
+                    rest.retain(|uid| !got.contains(*uid));
+                    // Where nothing came at all, the first one is the suspect.
+                    width = if vain > 0 { 1 } else { width };
+                    self.connect_again(&error)?;
+                }
+                Err(error) if error.kind() != Kind::Refused => return Err(error),
+                done => {
+                    if let Err(no) = done {
+                        report::detail(&no);
+                    }
+                    self.complain(&asked)?;
+                    rest.drain(..number);
+                    width = width.saturating_mul(2).min(most);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, asked: &Uids) -> Result<()> {
+        self.spool.borrow_mut().ask(asked);
+        let done = self.fetcher.imap.download(asked, Box::new(SpoolSink(self.spool.clone())));
+        self.spool.borrow_mut().drop_open();
+        done
+    }
+
+    /// True if going on makes no sense.
+    fn is_over(&self) -> bool {
+        self.spool.borrow().is_over() || stop::requested() || nobody_reads(self.out)
+    }
+
+    fn connect_again(&mut self, error: &Error) -> Result<()> {
+        report::say(format_args!("{error}; connecting again"));
+        self.fetcher.imap = Imap::connect(&self.fetcher.options.peer)?;
+        let opened = self.fetcher.open_anew(self.name)?;
+        if opened.uidvalidity != Some(self.uidvalidity) {
+            let why = "its UIDVALIDITY changed while we fetched from it; run it again";
+            return Err(self.fetcher.wrong(self.name, Kind::Temporary, why));
+        }
+        Ok(())
+    }
+
+    /// What was asked for and did not come: gone from the server meanwhile, or withheld.
+    fn complain(&mut self, asked: &Uids) -> Result<()> {
+        let (mut withheld, mut missing) = (Uids::default(), Uids::default());
+        {
+            let spool = self.spool.borrow();
+            for uid in asked.iter().filter(|uid| !spool.got().contains(*uid)) {
+                match spool.withheld().contains(uid) {
+                    true => withheld.insert(uid),
+                    false => missing.insert(uid),
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let still = self
+                .fetcher
+                .imap
+                .search(missing.iter().next().unwrap_or(1), Some(&format!("UID {missing}")))?;
+            still.into_iter().filter(|uid| missing.contains(*uid)).for_each(|uid| withheld.insert(uid));
+        }
+        self.pass_over(&withheld, "the server gave no body");
+        Ok(())
+    }
+
+    fn pass_over(&mut self, uids: &Uids, reason: &str) {
+        let skipped = |uid| Skipped { uid, size: None, reason: reason.to_string() };
+        self.skipped.extend(uids.iter().map(skipped));
+    }
+}
+
+/// Trouble after which another connection may do better.
+fn is_line_trouble(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Temporary | Kind::Protocol)
+}
+
+/// The first of these, at most `width`, and no more than fit on a line.
+fn set_of(rest: &[u32], width: usize) -> Uids {
+    let mut number = width.min(rest.len());
+    loop {
+        let set: Uids = rest[..number].iter().copied().collect();
+        if number == 1 || set.to_string().len() <= LONGEST_SET {
+            return set;
+        }
+        number = number.div_ceil(2);
+    }
+}
+
+impl Options {
+    /// What it is called in a line about one of its mailboxes.
+    pub(super) fn of(&self, mailbox: &str) -> String {
+        format!("{}: mailbox {mailbox:?}", self.account)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_fits_on_a_line() {
+        let sparse: Vec<u32> = (0..20_000).map(|n| 1_000_000 + 2 * n).collect();
+        let set = set_of(&sparse, usize::MAX);
+        assert!(set.to_string().len() <= LONGEST_SET && set.len() > 300);
+        assert_eq!(set_of(&(1..=50_000).collect::<Vec<_>>(), usize::MAX).to_string(), "1:50000");
+        assert_eq!(set_of(&[9, 8, 7], 2).to_string(), "8:9");
+    }
+}

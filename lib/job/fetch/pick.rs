@@ -1,0 +1,250 @@
+//! Which messages of a mailbox are wanted, and which mailboxes of an account.
+
+use crate::error::{Error, Kind, Result};
+use crate::mail::mailbox;
+use crate::mail::uids::Uids;
+use crate::net::imap::{Imap, Listed, Opened};
+use crate::store::cursor::{Cursor, Skipped};
+
+/// What of a mailbox is wanted. What is not wanted now is not marked as taken: another time it may be.
+#[derive(Clone, Debug, Default)]
+pub struct Pick {
+    /// Larger messages are passed over and recorded; they come once the limit admits them.
+    pub max_size: Option<u64>,
+    /// Received on or after this day, as the server counts days.
+    pub since: Option<jiff::civil::Date>,
+    /// SEARCH keys (RFC 9051 section 6.4.4) that the server judges.
+    pub matching: Option<String>,
+    /// The newest first, in groups.
+    pub newest_first: bool,
+    /// At most so many of each mailbox at a time.
+    pub limit: Option<usize>,
+}
+
+/// What a look at a mailbox found.
+#[derive(Debug, Default)]
+pub(super) struct Picked {
+    /// To be downloaded, in this order.
+    pub wanted: Vec<u32>,
+    /// Gone from the server before we saw them.
+    pub gone: Uids,
+    /// Too large.
+    pub large: Vec<Skipped>,
+    /// Nothing that is there was left out.
+    pub complete: bool,
+}
+
+impl Pick {
+    /// The lowest UID that may be wanted.
+    pub(super) fn first(&self, cursor: &Cursor) -> u32 {
+        let mut seen = cursor.taken().clone();
+        self.passed_over(cursor).for_each(|uid| seen.insert(uid));
+        seen.first_gap()
+    }
+
+    /// Known to be too large still.
+    fn passed_over<'a>(&'a self, cursor: &'a Cursor) -> impl Iterator<Item = u32> + 'a {
+        let too_large =
+            |one: &&Skipped| self.max_size.is_some_and(|most| one.size.is_some_and(|size| size > most));
+        cursor.skipped().values().filter(too_large).map(|one| one.uid)
+    }
+
+    fn criteria(&self) -> Option<String> {
+        let since = self.since.map(|day| day.strftime("SINCE %-d-%b-%Y").to_string());
+        let matching = self.matching.as_ref().map(|keys| format!("({keys})"));
+        let all: Vec<String> = since.into_iter().chain(matching).collect();
+        (!all.is_empty()).then(|| all.join(" "))
+    }
+
+    /// Looks at the open mailbox.
+    pub(super) fn look(&self, imap: &mut Imap, cursor: &Cursor) -> Result<Picked> {
+        let first = self.first(cursor);
+        let criteria = self.criteria();
+        let listed = imap.search(first, criteria.as_deref()).map_err(|error| self.blame(error))?;
+        let over: Uids = self.passed_over(cursor).collect();
+        let untaken = |uid: &u32| !cursor.taken().contains(*uid) && !over.contains(*uid);
+        let mut picked =
+            Picked { wanted: listed.iter().copied().filter(untaken).collect(), ..Picked::default() };
+        // A UID below the last listed one that is not listed is gone for good (RFC 9051 section 2.3.1.1).
+        if let (None, Some(last)) = (&criteria, listed.last()) {
+            picked.gone = all_between(first, *last, &listed);
+        }
+        if let Some(most) = self.max_size {
+            picked.large = larger(imap, first, most, &picked.wanted)?;
+            let large: Uids = picked.large.iter().map(|one| one.uid).collect();
+            picked.wanted.retain(|uid| !large.contains(*uid));
+        }
+        if self.newest_first {
+            picked.wanted.reverse();
+        }
+        let all = picked.wanted.len();
+        picked.wanted.truncate(self.limit.unwrap_or(all));
+        picked.complete =
+            criteria.is_none() && over.is_empty() && picked.large.is_empty() && picked.wanted.len() == all;
+        Ok(picked)
+    }
+
+    /// A server that does not understand a search with our user's words in it is not to blame.
+    fn blame(&self, error: Error) -> Error {
+        match error.kind() {
+            Kind::Protocol | Kind::Refused if self.matching.is_some() => {
+                error.with_kind(Kind::Usage).hint("--match takes SEARCH keys, as in 'FROM \"bob\" UNSEEN'")
+            }
+            _ => error,
+        }
+    }
+}
+
+fn larger(imap: &mut Imap, first: u32, most: u64, wanted: &[u32]) -> Result<Vec<Skipped>> {
+    // RFC 3501 counts sizes in 32 bits; nothing can be larger than that.
+    let Ok(most) = u32::try_from(most) else { return Ok(Vec::new()) };
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted: Uids = wanted.iter().copied().collect();
+    let found = imap.search(first, Some(&format!("LARGER {most}")))?;
+    let large: Uids = found.into_iter().filter(|uid| wanted.contains(*uid)).collect();
+    if large.is_empty() {
+        return Ok(Vec::new());
+    }
+    let described = imap.describe(&large)?;
+    Ok(large
+        .iter()
+        .map(|uid| {
+            let size = described.iter().find(|one| one.uid == uid).and_then(|one| one.size);
+            let size = size.filter(|size| *size > u64::from(most)).or(Some(u64::from(most) + 1));
+            Skipped { uid, size, reason: "larger than --max-size allows".into() }
+        })
+        .collect())
+}
+
+fn all_between(first: u32, last: u32, listed: &[u32]) -> Uids {
+    let (mut gone, mut next) = (Uids::default(), first);
+    for uid in listed {
+        gone.insert_range(next, uid.saturating_sub(1));
+        next = uid.saturating_add(1);
+    }
+    gone.insert_range(next, last);
+    gone
+}
+
+/// A mailbox to be looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub name: String,
+    pub delimiter: Option<String>,
+    /// How it stands, if the server has said so already.
+    pub status: Option<Opened>,
+}
+
+/// True if the mailbox is named with wildcards or excluded.
+fn is_pattern(word: &str) -> bool {
+    word.starts_with('!') || word.contains(['*', '%'])
+}
+
+/// The mailboxes that these words select, those named first in their order, and errors for those that there are not.
+///
+/// A word is a name, a pattern (`*`, and `%` within a level), or `!` and one of them: not these.
+pub(super) fn mailboxes(imap: &mut Imap, words: &[String]) -> Result<(Vec<Target>, Vec<Error>)> {
+    let (excluded, included): (Vec<&str>, Vec<&str>) =
+        words.iter().map(String::as_str).partition(|word| word.starts_with('!'));
+    if words.len() == 1 && mailbox::is_inbox(&words[0]) {
+        let inbox = Target { name: "INBOX".into(), delimiter: None, status: None };
+        return Ok((vec![inbox], Vec::new()));
+    }
+    // Only exclusions: of everything.
+    let included = if included.is_empty() { vec!["*"] } else { included };
+    let asked: Vec<String> = included.iter().map(|word| word.to_string()).collect();
+    let listed = imap.list(&asked)?;
+    let mut targets: Vec<Target> = Vec::new();
+    let mut missing = Vec::new();
+    let unwanted = |one: &Listed| {
+        let delimiter = one.delimiter.as_deref();
+        excluded.iter().any(|word| fits(&word[1..], &one.name, delimiter))
+    };
+    for word in included {
+        let fitting = listed.iter().filter(|one| fits(word, &one.name, one.delimiter.as_deref()));
+        let mut none = true;
+        for one in fitting {
+            none = false;
+            if !unwanted(one) && !targets.iter().any(|have| have.name == one.name) {
+                let Listed { name, delimiter, status } = one.clone();
+                targets.push(Target { name, delimiter, status });
+            }
+        }
+        if none && !is_pattern(word) {
+            missing.push(
+                Error::new(
+                    Kind::Refused,
+                    format!("cannot fetch mailbox {word:?}"),
+                    "there is no such mailbox",
+                )
+                .hint("check the name"),
+            );
+        }
+    }
+    Ok((targets, missing))
+}
+
+/// LIST's wildcards (RFC 9051 section 6.3.9): `*` is anything, `%` anything without the delimiter.
+fn fits(pattern: &str, name: &str, delimiter: Option<&str>) -> bool {
+    if mailbox::is_inbox(pattern) && mailbox::is_inbox(name) {
+        return true;
+    }
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let delimiter = delimiter.and_then(|text| text.chars().next());
+    // For each place in the name: can the pattern read so far end there?
+    let mut ends = vec![false; name.len() + 1];
+    ends[0] = true;
+    for c in pattern {
+        let mut next = vec![false; name.len() + 1];
+        for at in 0..=name.len() {
+            next[at] = match c {
+                '*' => ends[at] || at > 0 && next[at - 1],
+                '%' => ends[at] || at > 0 && next[at - 1] && Some(name[at - 1]) != delimiter,
+                c => at > 0 && ends[at - 1] && name[at - 1] == c,
+            };
+        }
+        ends = next;
+    }
+    ends[name.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_listed_is_gone() {
+        assert_eq!(all_between(3, 9, &[4, 5, 9]).to_string(), "3,6:8");
+        assert_eq!(all_between(1, 1, &[1]).to_string(), "");
+    }
+
+    #[test]
+    fn wildcards() {
+        for (pattern, name, fit) in [
+            ("*", "a/b", true),
+            ("%", "a/b", false),
+            ("a/%", "a/b", true),
+            ("a%", "a/b", false),
+            ("inbox", "INBOX", true),
+            ("*b", "a/b", true),
+            ("a/*/c", "a/b/b/c", true),
+            ("a", "ab", false),
+        ] {
+            assert_eq!(fits(pattern, name, Some("/")), fit, "{pattern} {name}");
+        }
+        assert!(!fits(&"*a".repeat(200), &"a".repeat(150), None));
+    }
+
+    #[test]
+    fn keys_for_the_server() {
+        let pick = Pick {
+            since: Some("2026-03-01".parse().unwrap()),
+            matching: Some("FROM \"x\"".into()),
+            ..Pick::default()
+        };
+        assert_eq!(pick.criteria().as_deref(), Some("SINCE 1-Mar-2026 (FROM \"x\")"));
+        assert_eq!(Pick::default().criteria(), None);
+    }
+}

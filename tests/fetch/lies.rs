@@ -1,0 +1,197 @@
+//! Servers that lie, stumble or say what nobody expects: each as a transcript.
+
+use std::time::Instant;
+
+use crate::bench::{Bench, Cmd, Ran};
+use crate::transcript::Transcript;
+
+/// Up to the download of UIDs 1 and 2 that the server says it has.
+const UP_TO_FETCH: &str = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\nC: a1 AUTHENTICATE PLAIN *\nS: a1 OK [CAPABILITY IMAP4rev1 IDLE] in\n\
+     C: a2 EXAMINE *\nS: * 2 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 3] x\nS: a2 OK x\nC: a3 UID SEARCH *\nS: * SEARCH 1 2\n\
+     S: a3 OK x\nC: a4 UID FETCH 1:2 *\n";
+const FIRST: &str = "S- * 1 FETCH (UID 1 FLAGS () BODY[] {5}\\r\\none\\r\\n)\\r\\n\n";
+const SECOND: &str = "S- * 2 FETCH (UID 2 FLAGS () BODY[] {5}\\r\\ntwo\\r\\n)\\r\\n\n";
+const BYE: &str = "C? a5 LOGOUT\nS: * BYE\nS: a5 OK";
+
+fn fetch(bench: &Bench, url: &str) -> Cmd {
+    bench.write("pw", "secret\n");
+    bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "--password-file", "pw", "-C", "m", "--timeout", "5s"])
+}
+
+/// Plays the scripts to one run.
+#[track_caller]
+fn play(scripts: &[String]) -> (Bench, Ran) {
+    let bench = Bench::new();
+    let play = Transcript::play(scripts.to_vec());
+    let ran = fetch(&bench, &play.url("imap")).run();
+    play.heard();
+    for file in bench.files("m") {
+        assert!(!file.starts_with("tmp"), "{} was left behind", file.display());
+    }
+    (bench, ran)
+}
+
+/// Plays the answer to the FETCH; what came is what is told.
+#[track_caller]
+fn answer(answer: &str) -> Ran {
+    play(&[format!("{UP_TO_FETCH}{answer}\n{BYE}")]).1
+}
+
+/// The first message comes, the second is looked for again and passed over.
+#[track_caller]
+fn without_second(said: &str) {
+    let missing = "S: a4 OK x\nC: a5 UID SEARCH *\nS: * SEARCH 2\nS: a5 OK x\nC: a6 LOGOUT\nS: a6 OK";
+    let (_, ran) = play(&[format!("{UP_TO_FETCH}{FIRST}{said}\n{missing}")]);
+    let ran = ran.fails(76).err_has("UID 2 skipped");
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+}
+
+#[test]
+fn a_message_without_a_body_is_passed_over_and_the_rest_comes() {
+    let nil = format!("{FIRST}S: * 2 FETCH (UID 2 BODY[] NIL)\nS: a4 OK x");
+    let ran = answer(&nil).fails(76).err_has("UID 2 skipped: the server gave no body");
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+    without_second("S: * 2 FETCH (UID 2 FLAGS (\\\\Seen))");
+    without_second("S: * 2 FETCH (FLAGS ())");
+    without_second("S: * OK nothing more");
+    // Twice the same, and one that nobody asked for.
+    without_second(&format!("{FIRST}{}", SECOND.replace("UID 2", "UID 77").trim_end()));
+}
+
+#[test]
+fn what_was_passed_over_is_asked_for_again_and_told_once() {
+    let nil = format!("{UP_TO_FETCH}{FIRST}S: * 2 FETCH (UID 2 BODY[] NIL)\nS: a4 OK x\n{BYE}");
+    let again = nil.replace("SEARCH 1 2", "SEARCH 2").replace("FETCH 1:2", "FETCH 2").replace(FIRST, "");
+    let whole = again.replace("BODY[] NIL)", "BODY[] \"two\")");
+    let bench = Bench::new();
+    let play = Transcript::play([nil, again, whole]);
+    let run = || fetch(&bench, &play.url("imap")).arg("--json").run();
+    let first = run().fails(76);
+    assert_eq!(first.json()[1]["state"].as_str().or(first.json()[0]["state"].as_str()), Some("skipped"), "{}", first.shown());
+    assert!(run().ok().err_text().is_empty());
+    let last = run().ok();
+    assert_eq!((last.json()[0]["uid"].as_u64(), last.json()[0]["size"].as_u64()), (Some(2), Some(3)));
+    play.heard();
+}
+
+#[test]
+fn a_fetch_that_ends_with_no_keeps_what_came() {
+    let no = format!("{FIRST}S: a4 NO [SERVERBUG] internal error\nC: a5 UID SEARCH *\nS: * SEARCH 2\nS: a5 OK\nC: a6 LOGOUT\nS: a6 OK");
+    let (_, ran) = play(&[format!("{UP_TO_FETCH}{no}"), "S: * BYE full".into()]);
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+    assert_ne!(ran.status, Some(0));
+}
+
+#[test]
+fn odd_but_legal_answers_are_understood() {
+    for odd in [
+        // Attributes in another order and case, unknown ones, sizes that do not match, other data in between.
+        "S- * 1 fetch (body[] {5}\\r\\none\\r\\n FLAGS () X-THING (a (b \"c)\")) RFC822.SIZE 999 uid 1)\\r\\n\nS: * 2 RECENT\nS: * 3 EXISTS\n",
+        "S: * NO Mailbox is at 95% of quota {5}\nS- * 1 FETCH (UID 1 EMAILID (x) BODY[] {5+}\\r\\none\\r\\n INTERNALDATE \"never\")\\r\\n\n",
+        "S: * OK \\xe7\\x99\\xbb\\xe5\\xbd\\x95 [\nS: * XYZZY (1 2\nS: * ESEARCH (TAG \"a1\") UID COUNT 5\nS: * 1 FETCH (UID 1 BODY[] \"o\\\"ne\")\n",
+        "S- * XDATA {4}\\r\\n\\r\\n)a x\\r\\n\nS- * 1 FETCH (UID 1 BODY[] ~{5}\\r\\none\\r\\n)\\r\\n\nS: * LIST () \"/\" x\n",
+        "S- * 1 FETCH (UID 1 BODY[] {0}\\r\\n)\\n\nS: * 17 EXPUNGE\nS: * FLAGS ()\n",
+    ] {
+        let ran = answer(&format!("{odd}{SECOND}S: a4 OK {{5}}"));
+        assert_eq!((ran.status, ran.lines().len()), (Some(0), 2), "{odd}\n{}", ran.shown());
+    }
+}
+
+#[test]
+fn nonsense_costs_the_connection_and_the_message_but_not_the_rest() {
+    for nonsense in [
+        "S: * 1 FETCH (UID 1 BODY[] {9999999999}",
+        "S: * 1 FETCH (UID 1 BODY[] {99999999999999999999999}",
+        "S: a99 OK what",
+        "S: hello",
+        "S- * 1 FETCH (UID 1 BODY[] {500}\\r\\nhalf",
+        "S: * BYE I have had enough",
+    ] {
+        // Alone the first one fails again; then the second is asked for alone.
+        let alone = UP_TO_FETCH.replace("FETCH 1:2", "FETCH 1 ");
+        let up_to = |uids: &str| {
+            let until = UP_TO_FETCH.find("C: a3").unwrap();
+            format!("{}C: a3 UID FETCH {uids} *\n", &UP_TO_FETCH[..until])
+        };
+        drop(alone);
+        let scripts = [
+            format!("{UP_TO_FETCH}{nonsense}\n"),
+            format!("{}{nonsense}\n", up_to("1")),
+            format!("{}{SECOND}S: a3 OK\nC: a4 LOGOUT\nS: a4 OK", up_to("2")),
+        ];
+        let begun = Instant::now();
+        let (_, ran) = play(&scripts);
+        let ran = ran.fails(76).err_has("UID 1 skipped");
+        assert_eq!(ran.lines().len(), 1, "{nonsense}\n{}", ran.shown());
+        assert!(begun.elapsed().as_secs() < 5, "{nonsense}");
+    }
+}
+
+#[test]
+fn what_came_whole_before_the_line_broke_is_kept() {
+    let (_, ran) = play(&[format!("{UP_TO_FETCH}{FIRST}S- * 2 FETCH (UID 2 BODY[] {{500}}\\r\\nhalf\n"), "S: * BYE busy".into()]);
+    let ran = ran.fails(75).err_has("turned us away");
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+}
+
+#[test]
+fn greetings_and_openings_that_go_wrong() {
+    for (script, status, word) in [
+        ("S: * BYE busy", 75, "turned us away"),
+        ("S: * PREAUTH welcome", 76, "PREAUTH"),
+        ("S: 220 smtp", 76, "no IMAP server"),
+        ("S: * OK [CAPABILITY IMAP4rev1 LOGINDISABLED] x", 77, "no login"),
+        ("S: * OK [CAPABILITY IMAP4rev2 AUTH=GSSAPI LOGINDISABLED] x", 77, "GSSAPI"),
+    ] {
+        let (_, ran) = play(&[script.to_string()]);
+        ran.fails(status).err_has(word);
+    }
+    let login = "S: * OK [CAPABILITY IMAP4rev2 auth=plain sasl-ir] hi\nC: a1 AUTHENTICATE PLAIN *\nS: a1 OK [CAPABILITY imap4rev2 idle] in\nC: a2 EXAMINE *\n";
+    for (opening, status, word) in [
+        ("S: * NO it is nearly full\nS: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] \\xff\nS: a2 OK [READ-ONLY] x\nC: a3 LOGOUT\nS: a3 OK", 0, ""),
+        ("S: * BYE going down", 75, "going down"),
+        ("S: * 1 EXISTS\nS: * OK [UIDVALIDITY 0] x\nS: a2 OK\nC: a3 LOGOUT\nS: a3 OK", 76, "no UIDVALIDITY"),
+        ("S: * 1 EXISTS\nS: a2 OK\nC: a3 LOGOUT\nS: a3 OK", 76, "no UIDVALIDITY"),
+        ("S: a2 NO [NONEXISTENT] gone\nC: a3 LOGOUT\nS: a3 OK", 69, "gone"),
+        ("S: a2 BAD what", 76, "what"),
+    ] {
+        let (_, ran) = play(&[format!("{login}{opening}")]);
+        assert_eq!(ran.status, Some(status), "{opening}\n{}", ran.shown());
+        ran.err_has(word);
+    }
+}
+
+#[test]
+fn sasl_ir_announced_and_refused() {
+    let script = "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\nC: a1 AUTHENTICATE PLAIN *\nS: a1 BAD too many arguments\n\
+         C: a2 AUTHENTICATE PLAIN\nS: +\nC: *\nS: a2 OK\nC: a3 CAPABILITY\nS: * CAPABILITY IMAP4rev1\nS: a3 OK\nC: a4 EXAMINE *\n\
+         S: * 0 EXISTS\nS: * OK [UIDVALIDITY 1] x\nS: a4 OK\nC: a5 LOGOUT\nS: a5 OK";
+    play(&[script.to_string()]).1.ok();
+}
+
+#[test]
+fn a_token_is_fetched_again_once_when_it_is_refused() {
+    for (mechanism, last) in [("XOAUTH2", "C: "), ("OAUTHBEARER", "C: AQ==")] {
+        let refusal = "S: + eyJzdGF0dXMiOiI0MDEifQ==";
+        let script = |again: &str| {
+            format!(
+                "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH={mechanism}] hi\nC: a1 AUTHENTICATE {mechanism} *\n{refusal}\n{last}\nS: a1 NO no\n\
+                 C: a2 AUTHENTICATE {mechanism} *\n{again}"
+            )
+        };
+        let bench = Bench::new();
+        let good = "S: a2 OK [CAPABILITY IMAP4rev1] in\nC: a3 EXAMINE *\nS: * 0 EXISTS\nS: * OK [UIDVALIDITY 1] x\nS: a3 OK\nC: a4 LOGOUT\nS: a4 OK";
+        let bad = format!("{refusal}\n{last}\nS: a2 NO no");
+        let play = Transcript::play([script(good), script(&bad)]);
+        let url = play.url("imap");
+        let run = || {
+            let cmd = bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "-C", "m", "--timeout", "5s"]);
+            cmd.args(["--token-command", "sh -c 'echo x >> asked; echo token'"]).run()
+        };
+        run().ok();
+        run().fails(77).err_has("401");
+        assert_eq!(bench.read("asked"), b"x\nx\nx\nx\n");
+        let heard = play.heard();
+        assert!(!heard.iter().any(|line| line.contains("LOGIN")), "{heard:?}");
+    }
+}

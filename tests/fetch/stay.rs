@@ -1,0 +1,92 @@
+//! `--idle`: what comes is fetched, and silence, goodbyes and half lines are got over.
+
+use crate::bench::{Bench, Running};
+use crate::transcript::Transcript;
+
+use super::Post;
+
+const LOGIN: &str = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR IDLE] hi\nC: a1 AUTHENTICATE PLAIN *\nS: a1 OK [CAPABILITY IMAP4rev1 IDLE] in\n\
+     C: a2 EXAMINE *\n";
+const EMPTY: &str = "S: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 1] x\nS: a2 OK x\n";
+/// A connection on which the message is there.
+const GOOD: &str = "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 2] x\nS: a2 OK x\nC: a3 UID SEARCH *\nS: * SEARCH 1\nS: a3 OK\n\
+     C: a4 UID FETCH *\nS- * 1 FETCH (UID 1 BODY[] {3}\\r\\none)\\r\\n\nS: a4 OK\nC? a5 IDLE\nS: + idling\nSTALL";
+
+fn stay(bench: &Bench, url: &str) -> Running {
+    bench.write("pw", "secret\n");
+    let cmd = bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "--password-file", "pw", "-C", "m"]);
+    cmd.args(["--timeout", "1s", "--idle=2s", "--state", "state"]).spawn()
+}
+
+#[test]
+fn whatever_the_server_does_the_next_message_comes() {
+    for (name, bad) in [
+        ("silence before the greeting", "STALL".to_string()),
+        ("half a greeting", "S- * O\nSTALL".to_string()),
+        ("silence at the login", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\nC: a1 *\nSTALL".to_string()),
+        ("silence while opening", format!("{LOGIN}S: * 1 EXISTS\nSTALL")),
+        ("goodbye while idle", format!("{LOGIN}{EMPTY}C: a3 IDLE\nS: + idling\nS: * BYE restarting")),
+        ("a black hole while idle", format!("{LOGIN}{EMPTY}C: a3 IDLE\nS: + idling\nSTALL")),
+        ("no answer to IDLE", format!("{LOGIN}{EMPTY}C: a3 IDLE\nSTALL")),
+        ("half a line while idle", format!("{LOGIN}{EMPTY}C: a3 IDLE\nS: + idling\nS- * 1 EXI\nSTALL")),
+        ("an answer to no question", format!("{LOGIN}{EMPTY}C: a3 IDLE\nS: a3 OK done already\nSTALL")),
+        ("nonsense while idle", format!("{LOGIN}{EMPTY}C: a3 IDLE\nS: + idling\nS: what\nCLOSE")),
+    ] {
+        let bench = Bench::new();
+        let play = Transcript::play([bad, format!("{LOGIN}{GOOD}")]);
+        let begun = std::time::Instant::now();
+        let mut running = stay(&bench, &play.url("imap"));
+        let line = running.line();
+        // Asking again 2 s, the limit 1 s, the first pause at most 1.25 s; the rest is for a busy machine.
+        assert!(begun.elapsed().as_secs() < 15, "{name}: {:?}", begun.elapsed());
+        assert!(bench.path(&line).is_file(), "{name}: {line}");
+        running.signal(rustix::process::Signal::TERM);
+        assert_eq!(running.wait().signal, Some(15), "{name}");
+    }
+}
+
+#[test]
+fn news_before_the_answer_to_idle_is_not_missed() {
+    let bench = Bench::new();
+    let rest = "C: a3 IDLE\nS: * 1 EXISTS\nS: + idling\nC: DONE\nS: a3 OK\nC: a4 UID SEARCH *\nS: * SEARCH 1\nS: a4 OK\nC: a5 UID FETCH *\n\
+         S- * 1 FETCH (UID 1 BODY[] {3}\\r\\none)\\r\\n\nS: a5 OK\nC? a6 IDLE\nSTALL";
+    let play = Transcript::play([format!("{LOGIN}{EMPTY}{rest}")]);
+    let mut running = stay(&bench, &play.url("imap"));
+    assert!(running.line().contains("V5U1."));
+}
+
+#[test]
+fn all_mailboxes_are_waited_on_and_the_heartbeat_tells() {
+    let post = Post::new();
+    let python = |script: &str| {
+        let head = format!(
+            "import imaplib\nhost, port = '{}'.rsplit('/', 1)[-1].split(':')\nimap = imaplib.IMAP4(host, int(port)); \
+             imap.login('me@by.example', 'secret')\n",
+            post.server.imap
+        );
+        post.bench.write("do.py", head + script);
+        post.bench.cmd("python3").arg("do.py").run().ok();
+    };
+    python("for name in ['a', 'b']:\n  imap.create(name)");
+    let cmd = post.fetch("m").args(["--idle=1h", "--state", "state", "INBOX", "a", "b"]);
+    let mut running = cmd.spawn();
+    for name in ["INBOX", "a", "b", "a", "INBOX"] {
+        python(&format!("imap.append('{name}', None, None, b'Subject: x\\r\\n\\r\\nx\\r\\n')"));
+        let line = running.line();
+        let wanted = if name == "INBOX" { "/m/new/".to_string() } else { format!("/.{name}/new/") };
+        assert!(format!("/{line}").contains(&wanted), "{name}: {line}");
+    }
+    let beat = post.bench.files("state").into_iter().find(|file| file.to_string_lossy().starts_with("heartbeat-fetch"));
+    let beat = String::from_utf8(post.bench.read(&format!("state/{}", beat.unwrap().display()))).unwrap();
+    assert!(beat.contains("\"answered\":\"20"), "{beat}");
+    running.signal(rustix::process::Signal::TERM);
+    assert_eq!(running.wait().signal, Some(15));
+}
+
+#[test]
+fn a_refused_login_ends_it() {
+    let bench = Bench::new();
+    let play = Transcript::play(["S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\nC: a1 *\nS: a1 NO [AUTHENTICATIONFAILED] wrong"]);
+    stay(&bench, &play.url("imap")).wait().fails(77).err_has("given up");
+    assert_eq!(play.heard().len(), 1);
+}
