@@ -2,6 +2,7 @@
 //! this side by side; names are given later, in order.
 
 use std::cell::LazyCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -26,6 +27,11 @@ const OPEN: usize = 8;
 /// A message longer than this is hashed beside the rest of the work.
 const LARGE: usize = 4 << 20;
 
+/// A body up to this size is decoded in memory.
+const SHORT: usize = 256 * 1024;
+
+/// Which file of a message has a name and a digest.
+type Seen = HashMap<(SafeName, String), usize>;
 /// The key of a message, once somebody needs to know it.
 type Key<'a> = &'a dyn Fn() -> String;
 
@@ -51,6 +57,8 @@ pub(super) struct Taken {
     pub files: Vec<Aside>,
     /// For people, said once.
     pub says: Vec<String>,
+    /// Which file has a name and a digest.
+    seen: Seen,
 }
 
 /// One file, written aside or lying there already.
@@ -68,6 +76,8 @@ pub(super) enum State {
     Aside(String, Option<File>),
     /// The same bytes lie under this name.
     Present(SafeName),
+    /// The same name and bytes as an earlier file of the message.
+    Same(usize),
 }
 
 impl Taken {
@@ -137,7 +147,7 @@ impl Taker<'_> {
                 message.sha256 = Some(sha256.clone());
             }
             let entry = Entry::new(String::new(), message);
-            let mut taken = Taken { shown, entry, files: Vec::new(), says: Vec::new() };
+            let mut taken = Taken { shown, entry, files: Vec::new(), says: Vec::new(), seen: HashMap::new() };
             let done = self.parts(&mut taken, bytes, &named);
             taken.entry.key = named();
             taken.entry.message.sha256 = Some(sha256.clone());
@@ -197,22 +207,26 @@ impl Taker<'_> {
         };
         let mut aside = Aside { dir, sub, name, record, state: State::Aside(String::new(), None) };
         if !self.look_for(&mut aside, key, tree, part)?
-            && let Written::TooLong(limit) = self.write(&mut aside, tree, part)?
+            && let Written::TooLong(limit) = self.write(&mut aside, &taken.seen, tree, part)?
         {
             taken.damage(format!("part {} is longer than {limit} bytes (--max-size)", part.number));
             return Ok(());
         }
         if aside.record.size == 0
             && !tree.body(part).trim_ascii().is_empty()
-            && let State::Aside(temporary, _) = &aside.state
+            && !matches!(aside.state, State::Present(_))
         {
-            let _ = self.desk.discard(temporary);
+            if let State::Aside(temporary, _) = &aside.state {
+                let _ = self.desk.discard(temporary);
+            }
             taken.damage(format!("part {} cannot be decoded", part.number));
             return Ok(());
         }
         if self.options.strict && !aside.record.notes.is_empty() {
             taken.damage(format!("part {}: {}", part.number, aside.record.notes.join(", ")));
         }
+        let known = (aside.name.clone(), aside.record.sha256.clone());
+        taken.seen.entry(known).or_insert(taken.files.len());
         taken.files.push(aside);
         self.close_some(taken)
     }
@@ -266,12 +280,37 @@ impl Taker<'_> {
         Ok(false)
     }
 
-    /// Decodes a part into a file beside, chunk by chunk.
-    fn write(&self, aside: &mut Aside, tree: &Tree, part: &Part) -> Result<Written> {
-        let (temporary, handle) = self.desk.begin()?;
+    /// Decodes a part into a file beside: a short one at once, a longer one chunk by chunk.
+    fn write(&self, aside: &mut Aside, seen: &Seen, tree: &Tree, part: &Part) -> Result<Written> {
+        let body = tree.body(part);
         let room = self.options.max_size.unwrap_or(u64::MAX);
+        if body.len() > SHORT {
+            return self.stream(aside, part, body, room);
+        }
+        let mut bytes = Vec::new();
+        // A Vec takes everything.
+        let decoded = decode::decode(&part.encoding, body, &mut bytes).unwrap_or_default();
+        note(aside, part, &decoded, Sha256::new_with_prefix(&bytes));
+        if decoded.size > room {
+            return Ok(Written::TooLong(room));
+        }
+        if let Some(same) = seen.get(&(aside.name.clone(), aside.record.sha256.clone())) {
+            aside.state = State::Same(*same);
+            return Ok(Written::Whole);
+        }
+        let (temporary, mut handle) = self.desk.begin()?;
+        if let Err(why) = handle.write_all(&bytes) {
+            let _ = self.desk.discard(&temporary);
+            return Err(Error::writing(self.desk.place().at(&temporary), why));
+        }
+        aside.state = State::Aside(temporary, Some(handle));
+        Ok(Written::Whole)
+    }
+
+    fn stream(&self, aside: &mut Aside, part: &Part, body: &[u8], room: u64) -> Result<Written> {
+        let (temporary, handle) = self.desk.begin()?;
         let mut sink = Sink { file: &handle, digest: Sha256::new(), room };
-        match decode::decode(&part.encoding, tree.body(part), &mut sink) {
+        match decode::decode(&part.encoding, body, &mut sink) {
             Ok(decoded) => note(aside, part, &decoded, sink.digest),
             Err(why) => {
                 let _ = self.desk.discard(&temporary);
