@@ -4,13 +4,14 @@
 use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
 use super::bytes::{Bytes, Spill};
 use super::items::{Job, Source};
 use super::select::Looks;
+use super::sink::{Compare, Sink};
 use super::{Options, is_held};
 use crate::durable::{self, Dir};
 use crate::error::{Error, Kind, Result};
@@ -343,66 +344,6 @@ fn note(aside: &mut Aside, part: &Part, decoded: &Decoded, digest: Sha256) {
     aside.record.sha256 = hex(&digest.finalize());
     aside.record.notes = part.notes.clone();
     aside.record.notes.extend(decoded.notes.iter().filter(|note| !part.notes.contains(note)).cloned());
-}
-
-/// A file that is hashed while it is written.
-struct Sink<'a> {
-    file: &'a File,
-    digest: Sha256,
-    room: u64,
-}
-
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() as u64 > self.room {
-            self.room = 0;
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let written = self.file.write(bytes)?;
-        self.room -= written as u64;
-        self.digest.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Bytes that are held against a file's, and hashed.
-struct Compare {
-    /// What lies there, as long as it is the same.
-    there: Option<File>,
-    digest: Sha256,
-    /// True to go on to the end for the digest when the bytes differ.
-    to_the_end: bool,
-    buffer: Vec<u8>,
-}
-
-impl Compare {
-    fn is_at_end(&mut self) -> bool {
-        self.there.as_mut().is_some_and(|file| matches!(file.read(&mut [0]), Ok(0)))
-    }
-}
-
-impl Write for Compare {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(file) = &mut self.there {
-            self.buffer.resize(bytes.len(), 0);
-            if file.read_exact(&mut self.buffer).is_err() || self.buffer != bytes {
-                self.there = None;
-            }
-        }
-        if self.there.is_none() && !self.to_the_end {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        self.digest.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The message's record: what was handed over, and what its bytes say, which wins.
