@@ -3,6 +3,7 @@
 mod hostile;
 mod messages;
 mod options;
+mod property;
 
 use crate::bench::{Bench, Cmd, pdf, sha256};
 use std::collections::BTreeMap;

@@ -22,6 +22,7 @@ mod list;
 mod place;
 mod pool;
 mod select;
+mod sink;
 mod take;
 
 pub use items::{Item, from_arguments, from_input, from_stdin};

@@ -186,3 +186,17 @@ fn an_mbox_names_no_message_by_its_path() {
     let ran = dissect(&bench).args(["--pending", "box"]).run().ok();
     assert_eq!(ran.out_text(), "");
 }
+
+#[test]
+fn the_manual_names_every_option() {
+    let manual = include_str!("../../man/mail-dissect.1").replace("\\-", "-");
+    let help = dissect(&Bench::new()).arg("--help").run().ok().out_text();
+    let options = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2);
+    let options: Vec<_> =
+        options.map(|word| word.trim_end_matches(|c: char| !c.is_ascii_lowercase())).collect();
+    assert!(options.len() > 20, "{options:?}");
+    let common = ["--help", "--version", "--null", "--quiet", "--verbose"];
+    for option in options.into_iter().filter(|option| !common.contains(option)) {
+        assert!(manual.contains(option), "{option}");
+    }
+}

@@ -118,7 +118,7 @@ impl Group {
         let handles: Vec<&File> = files
             .filter_map(|file| match &file.state {
                 State::Aside(_, handle) => handle.as_ref(),
-                State::Present(_) => None,
+                State::Present(_) | State::Same(_) => None,
             })
             .collect();
         match handles.is_empty() {
@@ -130,15 +130,23 @@ impl Group {
 
 /// Gives the files of a message their names.
 fn settle(taken: &Taken, desk: &Desk) -> Result<Vec<record::File>> {
-    taken.files.iter().map(|file| rename(file, desk)).collect()
+    let mut files: Vec<record::File> = Vec::with_capacity(taken.files.len());
+    for file in &taken.files {
+        let placed = match &file.state {
+            State::Same(at) => {
+                let path = files.get(*at).map(|first| first.path.clone()).unwrap_or_default();
+                record::File { state: "present".into(), path, ..file.record.clone() }
+            }
+            State::Present(name) => named(file, name, "present"),
+            State::Aside(temporary, _) => rename(file, temporary, desk)?,
+        };
+        files.push(placed);
+    }
+    Ok(files)
 }
 
 /// The name itself, or the same bytes under it already, or the name with ever more of the digest.
-fn rename(file: &Aside, desk: &Desk) -> Result<record::File> {
-    let temporary = match &file.state {
-        State::Present(name) => return Ok(named(file, name, "present")),
-        State::Aside(temporary, _) => temporary,
-    };
+fn rename(file: &Aside, temporary: &str, desk: &Desk) -> Result<record::File> {
     let longer = file.longer_names();
     for name in std::iter::once(&file.name).chain(&longer) {
         match desk.place().rename_new(temporary, &file.dir, name) {

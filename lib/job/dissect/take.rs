@@ -2,14 +2,16 @@
 //! this side by side; names are given later, in order.
 
 use std::cell::LazyCell;
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
 use super::bytes::{Bytes, Spill};
 use super::items::{Job, Source};
 use super::select::Looks;
+use super::sink::{Compare, Sink};
 use super::{Options, is_held};
 use crate::durable::{self, Dir};
 use crate::error::{Error, Kind, Result};
@@ -26,6 +28,11 @@ const OPEN: usize = 8;
 /// A message longer than this is hashed beside the rest of the work.
 const LARGE: usize = 4 << 20;
 
+/// A body up to this size is decoded in memory.
+const SHORT: usize = 256 * 1024;
+
+/// Which file of a message has a name and a digest.
+type Seen = HashMap<(SafeName, String), usize>;
 /// The key of a message, once somebody needs to know it.
 type Key<'a> = &'a dyn Fn() -> String;
 
@@ -51,6 +58,8 @@ pub(super) struct Taken {
     pub files: Vec<Aside>,
     /// For people, said once.
     pub says: Vec<String>,
+    /// Which file has a name and a digest.
+    seen: Seen,
 }
 
 /// One file, written aside or lying there already.
@@ -68,6 +77,8 @@ pub(super) enum State {
     Aside(String, Option<File>),
     /// The same bytes lie under this name.
     Present(SafeName),
+    /// The same name and bytes as an earlier file of the message.
+    Same(usize),
 }
 
 impl Taken {
@@ -137,7 +148,7 @@ impl Taker<'_> {
                 message.sha256 = Some(sha256.clone());
             }
             let entry = Entry::new(String::new(), message);
-            let mut taken = Taken { shown, entry, files: Vec::new(), says: Vec::new() };
+            let mut taken = Taken { shown, entry, files: Vec::new(), says: Vec::new(), seen: HashMap::new() };
             let done = self.parts(&mut taken, bytes, &named);
             taken.entry.key = named();
             taken.entry.message.sha256 = Some(sha256.clone());
@@ -197,22 +208,26 @@ impl Taker<'_> {
         };
         let mut aside = Aside { dir, sub, name, record, state: State::Aside(String::new(), None) };
         if !self.look_for(&mut aside, key, tree, part)?
-            && let Written::TooLong(limit) = self.write(&mut aside, tree, part)?
+            && let Written::TooLong(limit) = self.write(&mut aside, &taken.seen, tree, part)?
         {
             taken.damage(format!("part {} is longer than {limit} bytes (--max-size)", part.number));
             return Ok(());
         }
         if aside.record.size == 0
             && !tree.body(part).trim_ascii().is_empty()
-            && let State::Aside(temporary, _) = &aside.state
+            && !matches!(aside.state, State::Present(_))
         {
-            let _ = self.desk.discard(temporary);
+            if let State::Aside(temporary, _) = &aside.state {
+                let _ = self.desk.discard(temporary);
+            }
             taken.damage(format!("part {} cannot be decoded", part.number));
             return Ok(());
         }
         if self.options.strict && !aside.record.notes.is_empty() {
             taken.damage(format!("part {}: {}", part.number, aside.record.notes.join(", ")));
         }
+        let known = (aside.name.clone(), aside.record.sha256.clone());
+        taken.seen.entry(known).or_insert(taken.files.len());
         taken.files.push(aside);
         self.close_some(taken)
     }
@@ -266,12 +281,37 @@ impl Taker<'_> {
         Ok(false)
     }
 
-    /// Decodes a part into a file beside, chunk by chunk.
-    fn write(&self, aside: &mut Aside, tree: &Tree, part: &Part) -> Result<Written> {
-        let (temporary, handle) = self.desk.begin()?;
+    /// Decodes a part into a file beside: a short one at once, a longer one chunk by chunk.
+    fn write(&self, aside: &mut Aside, seen: &Seen, tree: &Tree, part: &Part) -> Result<Written> {
+        let body = tree.body(part);
         let room = self.options.max_size.unwrap_or(u64::MAX);
+        if body.len() > SHORT {
+            return self.stream(aside, part, body, room);
+        }
+        let mut bytes = Vec::new();
+        // A Vec takes everything.
+        let decoded = decode::decode(&part.encoding, body, &mut bytes).unwrap_or_default();
+        note(aside, part, &decoded, Sha256::new_with_prefix(&bytes));
+        if decoded.size > room {
+            return Ok(Written::TooLong(room));
+        }
+        if let Some(same) = seen.get(&(aside.name.clone(), aside.record.sha256.clone())) {
+            aside.state = State::Same(*same);
+            return Ok(Written::Whole);
+        }
+        let (temporary, mut handle) = self.desk.begin()?;
+        if let Err(why) = handle.write_all(&bytes) {
+            let _ = self.desk.discard(&temporary);
+            return Err(Error::writing(self.desk.place().at(&temporary), why));
+        }
+        aside.state = State::Aside(temporary, Some(handle));
+        Ok(Written::Whole)
+    }
+
+    fn stream(&self, aside: &mut Aside, part: &Part, body: &[u8], room: u64) -> Result<Written> {
+        let (temporary, handle) = self.desk.begin()?;
         let mut sink = Sink { file: &handle, digest: Sha256::new(), room };
-        match decode::decode(&part.encoding, tree.body(part), &mut sink) {
+        match decode::decode(&part.encoding, body, &mut sink) {
             Ok(decoded) => note(aside, part, &decoded, sink.digest),
             Err(why) => {
                 let _ = self.desk.discard(&temporary);
@@ -304,66 +344,6 @@ fn note(aside: &mut Aside, part: &Part, decoded: &Decoded, digest: Sha256) {
     aside.record.sha256 = hex(&digest.finalize());
     aside.record.notes = part.notes.clone();
     aside.record.notes.extend(decoded.notes.iter().filter(|note| !part.notes.contains(note)).cloned());
-}
-
-/// A file that is hashed while it is written.
-struct Sink<'a> {
-    file: &'a File,
-    digest: Sha256,
-    room: u64,
-}
-
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() as u64 > self.room {
-            self.room = 0;
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let written = self.file.write(bytes)?;
-        self.room -= written as u64;
-        self.digest.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Bytes that are held against a file's, and hashed.
-struct Compare {
-    /// What lies there, as long as it is the same.
-    there: Option<File>,
-    digest: Sha256,
-    /// True to go on to the end for the digest when the bytes differ.
-    to_the_end: bool,
-    buffer: Vec<u8>,
-}
-
-impl Compare {
-    fn is_at_end(&mut self) -> bool {
-        self.there.as_mut().is_some_and(|file| matches!(file.read(&mut [0]), Ok(0)))
-    }
-}
-
-impl Write for Compare {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(file) = &mut self.there {
-            self.buffer.resize(bytes.len(), 0);
-            if file.read_exact(&mut self.buffer).is_err() || self.buffer != bytes {
-                self.there = None;
-            }
-        }
-        if self.there.is_none() && !self.to_the_end {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        self.digest.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The message's record: what was handed over, and what its bytes say, which wins.
