@@ -536,3 +536,31 @@ fn help_teaches() {
         bench.cmd(program).arg("--version").run().ok();
     }
 }
+
+/// Each long flag of the two programs stands in its manual page.
+#[test]
+fn the_manual_knows_every_flag() {
+    let bench = Bench::new();
+    for (program, words) in [
+        ("mail-inject", &["--help"][..]),
+        ("mail-queue", &["--help"]),
+        ("mail-queue", &["run", "--help"]),
+        ("mail-queue", &["list", "--help"]),
+        ("mail-queue", &["release", "--help"]),
+    ] {
+        let help = bench.cmd(program).args(words).run().ok().out_text();
+        let page = format!("{}/man/{program}.1", env!("CARGO_MANIFEST_DIR"));
+        let page = std::fs::read_to_string(page).unwrap().replace("\\-", "-");
+        let flags = help.lines().filter_map(|line| {
+            let line = line.trim_start();
+            let at = line.find("--").filter(|_| line.starts_with('-'))?;
+            line[at..].split([' ', ',', '=']).next()
+        });
+        let flags: Vec<&str> =
+            flags.filter(|flag| !["--quiet", "--verbose", "--null"].contains(flag)).collect();
+        assert!(flags.len() > 4, "{help}");
+        for flag in flags {
+            assert!(page.contains(flag), "{program}: {flag} is not in the manual page");
+        }
+    }
+}

@@ -260,7 +260,9 @@ impl Config {
             {
                 return Err((
                     key,
-                    format!("account {name}: more than one of password, password_file, password_command, token_command"),
+                    format!(
+                        "account {name}: more than one of password, password_file, password_command, token_command"
+                    ),
                 ));
             }
             if account.password_command.as_ref().is_some_and(Vec::is_empty) {

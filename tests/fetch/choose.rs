@@ -80,7 +80,10 @@ fn patterns_exclude_and_several_connections_share_the_work() {
 #[test]
 fn nothing_new_opens_nothing() {
     let post = Post::new();
-    on_server(&post, "for name in ['a', 'b', 'c']:\n  imap.create(name)\n  imap.append(name, None, None, b'\\r\\nx\\r\\n')");
+    on_server(
+        &post,
+        "for name in ['a', 'b', 'c']:\n  imap.create(name)\n  imap.append(name, None, None, b'\\r\\nx\\r\\n')",
+    );
     assert_eq!(post.fetch("m").arg("*").run().ok().lines().len(), 3);
     let ran = post.fetch("m").args(["-vv", "*"]).run().ok().err_has("LIST-STATUS");
     assert!(!ran.err_text().contains("EXAMINE") && !ran.err_text().contains("SEARCH"), "{}", ran.shown());
@@ -115,7 +118,10 @@ fn moved_and_deleted_there_once_it_is_durable_here() {
     sizes(&post);
     on_server(&post, "imap.create('Old')\nimap.uid('STORE', '4', '+FLAGS', '(\\\\Deleted)')");
     post.fetch("m").args(["--after", "move:Old", "--limit", "1"]).run().ok();
-    assert_eq!(on_server(&post, "print(imap.uid('SEARCH', 'ALL')[1]); print(imap.select('Old')[1])"), ["[b'2 3 4']", "[b'1']"]);
+    assert_eq!(
+        on_server(&post, "print(imap.uid('SEARCH', 'ALL')[1]); print(imap.select('Old')[1])"),
+        ["[b'2 3 4']", "[b'1']"]
+    );
     post.fetch("m").args(["--after", "delete", "--limit", "1"]).run().ok();
     // The one that somebody else marked as deleted is still there: only ours went.
     assert_eq!(on_server(&post, "print(imap.uid('SEARCH', 'ALL')[1])"), ["[b'3 4']"]);
@@ -150,7 +156,11 @@ fn killed_at_every_step_nothing_is_deleted_there_that_is_not_durable_here() {
     let count = {
         let post = Post::new();
         sizes(&post);
-        post.fetch("m").args(["--after", "delete"]).env("MAILLOOP_STEPS", post.bench.path("steps")).run().ok();
+        post.fetch("m")
+            .args(["--after", "delete"])
+            .env("MAILLOOP_STEPS", post.bench.path("steps"))
+            .run()
+            .ok();
         String::from_utf8(post.bench.read("steps")).unwrap().lines().count()
     };
     for step in 1..=count {

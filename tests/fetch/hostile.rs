@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
@@ -22,10 +22,44 @@ impl Dice {
 }
 
 const PIECES: &[&str] = &[
-    "* ", "+ ", "OK ", "NO ", "BAD ", "BYE ", "1 FETCH (", "UID 1 ", "UID 2 ", "FLAGS (\\Seen) ", "BODY[] {3}\r\nabc", "BODY[] NIL ",
-    "BODY[] {9999999999}\r\n", "BODY[] {200}\r\n", "INTERNALDATE \"x\" ", ")", ")\r\n", "\r\n", "\n", "\0", "\u{e9}", "LIST () \"/\" ",
-    "../../../escape", "\"../evil\"", "a/../../b", "STATUS INBOX (UIDNEXT 9 UIDVALIDITY 5)", "4294967295 EXISTS", "3 EXISTS", "SEARCH 1 2 3",
-    "SEARCH 4294967295 0", "[UIDVALIDITY 5]", "[CAPABILITY IMAP4rev1 IDLE", "(((((((", "{5}", "{5}\r\n", "\"", "\\", "~{4}\r\n\0\0\0\0",
+    "* ",
+    "+ ",
+    "OK ",
+    "NO ",
+    "BAD ",
+    "BYE ",
+    "1 FETCH (",
+    "UID 1 ",
+    "UID 2 ",
+    "FLAGS (\\Seen) ",
+    "BODY[] {3}\r\nabc",
+    "BODY[] NIL ",
+    "BODY[] {9999999999}\r\n",
+    "BODY[] {200}\r\n",
+    "INTERNALDATE \"x\" ",
+    ")",
+    ")\r\n",
+    "\r\n",
+    "\n",
+    "\0",
+    "\u{e9}",
+    "LIST () \"/\" ",
+    "../../../escape",
+    "\"../evil\"",
+    "a/../../b",
+    "STATUS INBOX (UIDNEXT 9 UIDVALIDITY 5)",
+    "4294967295 EXISTS",
+    "3 EXISTS",
+    "SEARCH 1 2 3",
+    "SEARCH 4294967295 0",
+    "[UIDVALIDITY 5]",
+    "[CAPABILITY IMAP4rev1 IDLE",
+    "(((((((",
+    "{5}",
+    "{5}\r\n",
+    "\"",
+    "\\",
+    "~{4}\r\n\0\0\0\0",
 ];
 
 /// Mostly right answers, so that it gets far, with nonsense in between.
@@ -106,7 +140,10 @@ fn a_hostile_server_for_some_seconds() {
         assert!(matches!(ran.status, Some(0 | 69 | 73 | 75 | 76 | 77)), "seed {seed}: {}", ran.shown());
         assert!(!ran.err_text().contains("panicked"), "seed {seed}: {}", ran.shown());
         for file in bench.files("") {
-            let inside = file.starts_with("in/m") || file.starts_with("home") || file.starts_with("tmp") || file.starts_with("pw");
+            let inside = file.starts_with("in/m")
+                || file.starts_with("home")
+                || file.starts_with("tmp")
+                || file.starts_with("pw");
             assert!(inside, "seed {seed}: {} lies outside", file.display());
         }
         assert!(!bench.path("escape").exists() && !bench.path("out").exists());

@@ -15,7 +15,18 @@ const BYE: &str = "C? a5 LOGOUT\nS: * BYE\nS: a5 OK";
 
 fn fetch(bench: &Bench, url: &str) -> Cmd {
     bench.write("pw", "secret\n");
-    bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "--password-file", "pw", "-C", "m", "--timeout", "5s"])
+    bench.cmd("mail-fetch").args([
+        "--imap",
+        url,
+        "--user",
+        "u",
+        "--password-file",
+        "pw",
+        "-C",
+        "m",
+        "--timeout",
+        "5s",
+    ])
 }
 
 /// Plays the scripts to one run.
@@ -67,7 +78,12 @@ fn what_was_passed_over_is_asked_for_again_and_told_once() {
     let play = Transcript::play([nil, again, whole]);
     let run = || fetch(&bench, &play.url("imap")).arg("--json").run();
     let first = run().fails(76);
-    assert_eq!(first.json()[1]["state"].as_str().or(first.json()[0]["state"].as_str()), Some("skipped"), "{}", first.shown());
+    assert_eq!(
+        first.json()[1]["state"].as_str().or(first.json()[0]["state"].as_str()),
+        Some("skipped"),
+        "{}",
+        first.shown()
+    );
     assert!(run().ok().err_text().is_empty());
     let last = run().ok();
     assert_eq!((last.json()[0]["uid"].as_u64(), last.json()[0]["size"].as_u64()), (Some(2), Some(3)));
@@ -76,7 +92,9 @@ fn what_was_passed_over_is_asked_for_again_and_told_once() {
 
 #[test]
 fn a_fetch_that_ends_with_no_keeps_what_came() {
-    let no = format!("{FIRST}S: a4 NO [SERVERBUG] internal error\nC: a5 UID SEARCH *\nS: * SEARCH 2\nS: a5 OK\nC: a6 LOGOUT\nS: a6 OK");
+    let no = format!(
+        "{FIRST}S: a4 NO [SERVERBUG] internal error\nC: a5 UID SEARCH *\nS: * SEARCH 2\nS: a5 OK\nC: a6 LOGOUT\nS: a6 OK"
+    );
     let (_, ran) = play(&[format!("{UP_TO_FETCH}{no}"), "S: * BYE full".into()]);
     assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
     assert_ne!(ran.status, Some(0));
@@ -129,7 +147,10 @@ fn nonsense_costs_the_connection_and_the_message_but_not_the_rest() {
 
 #[test]
 fn what_came_whole_before_the_line_broke_is_kept() {
-    let (_, ran) = play(&[format!("{UP_TO_FETCH}{FIRST}S- * 2 FETCH (UID 2 BODY[] {{500}}\\r\\nhalf\n"), "S: * BYE busy".into()]);
+    let (_, ran) = play(&[
+        format!("{UP_TO_FETCH}{FIRST}S- * 2 FETCH (UID 2 BODY[] {{500}}\\r\\nhalf\n"),
+        "S: * BYE busy".into(),
+    ]);
     let ran = ran.fails(75).err_has("turned us away");
     assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
 }
@@ -148,7 +169,11 @@ fn greetings_and_openings_that_go_wrong() {
     }
     let login = "S: * OK [CAPABILITY IMAP4rev2 auth=plain sasl-ir] hi\nC: a1 AUTHENTICATE PLAIN *\nS: a1 OK [CAPABILITY imap4rev2 idle] in\nC: a2 EXAMINE *\n";
     for (opening, status, word) in [
-        ("S: * NO it is nearly full\nS: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] \\xff\nS: a2 OK [READ-ONLY] x\nC: a3 LOGOUT\nS: a3 OK", 0, ""),
+        (
+            "S: * NO it is nearly full\nS: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] \\xff\nS: a2 OK [READ-ONLY] x\nC: a3 LOGOUT\nS: a3 OK",
+            0,
+            "",
+        ),
         ("S: * BYE going down", 75, "going down"),
         ("S: * 1 EXISTS\nS: * OK [UIDVALIDITY 0] x\nS: a2 OK\nC: a3 LOGOUT\nS: a3 OK", 76, "no UIDVALIDITY"),
         ("S: * 1 EXISTS\nS: a2 OK\nC: a3 LOGOUT\nS: a3 OK", 76, "no UIDVALIDITY"),
@@ -185,7 +210,8 @@ fn a_token_is_fetched_again_once_when_it_is_refused() {
         let play = Transcript::play([script(good), script(&bad)]);
         let url = play.url("imap");
         let run = || {
-            let cmd = bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "-C", "m", "--timeout", "5s"]);
+            let cmd =
+                bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "-C", "m", "--timeout", "5s"]);
             cmd.args(["--token-command", "sh -c 'echo x >> asked; echo token'"]).run()
         };
         run().ok();

@@ -14,7 +14,8 @@ const GOOD: &str = "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 2
 
 fn stay(bench: &Bench, url: &str) -> Running {
     bench.write("pw", "secret\n");
-    let cmd = bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "--password-file", "pw", "-C", "m"]);
+    let cmd =
+        bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "--password-file", "pw", "-C", "m"]);
     cmd.args(["--timeout", "1s", "--idle=2s", "--state", "state"]).spawn()
 }
 
@@ -76,7 +77,11 @@ fn all_mailboxes_are_waited_on_and_the_heartbeat_tells() {
         let wanted = if name == "INBOX" { "/m/new/".to_string() } else { format!("/.{name}/new/") };
         assert!(format!("/{line}").contains(&wanted), "{name}: {line}");
     }
-    let beat = post.bench.files("state").into_iter().find(|file| file.to_string_lossy().starts_with("heartbeat-fetch"));
+    let beat = post
+        .bench
+        .files("state")
+        .into_iter()
+        .find(|file| file.to_string_lossy().starts_with("heartbeat-fetch"));
     let beat = String::from_utf8(post.bench.read(&format!("state/{}", beat.unwrap().display()))).unwrap();
     assert!(beat.contains("\"answered\":\"20"), "{beat}");
     running.signal(rustix::process::Signal::TERM);
@@ -86,7 +91,9 @@ fn all_mailboxes_are_waited_on_and_the_heartbeat_tells() {
 #[test]
 fn a_refused_login_ends_it() {
     let bench = Bench::new();
-    let play = Transcript::play(["S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\nC: a1 *\nS: a1 NO [AUTHENTICATIONFAILED] wrong"]);
+    let play = Transcript::play([
+        "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\nC: a1 *\nS: a1 NO [AUTHENTICATIONFAILED] wrong",
+    ]);
     stay(&bench, &play.url("imap")).wait().fails(77).err_has("given up");
     assert_eq!(play.heard().len(), 1);
 }

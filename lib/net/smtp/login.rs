@@ -70,7 +70,8 @@ impl Smtp {
         let (host, port) = (self.wire.peer().server.host.clone(), self.wire.peer().server.port);
         // RFC 5801 section 4: these two have a form of their own in there.
         let name = user.replace('=', "=3D").replace(',', "=2C");
-        let text = format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {}\x01\x01", secret.reveal());
+        let text =
+            format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {}\x01\x01", secret.reveal());
         self.token("OAUTHBEARER", &text, "\x01")
     }
 
