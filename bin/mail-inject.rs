@@ -21,10 +21,10 @@ mod sendmail;
 #[command(version, after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("finished").args(["read_recipients", "batch"]))]
 struct Arguments {
-    /// Send through this account of the configuration [default: the one with the sender's address, or the only one]
+    /// Send through this account of the configuration [default: the one that the sender's address means]
     #[arg(short, long, value_name = "NAME", conflicts_with = "smtp")]
     account: Option<String>,
-    /// Send through this server: smtps://host[:465] or smtp://host[:587]
+    /// Send through this server: smtps://host[:465], smtp://host[:587], lmtp://host, lmtp:///socket, local:/maildir
     #[arg(long, value_name = "URL")]
     smtp: Option<Server>,
     /// The sender [default: the account's address]
@@ -93,6 +93,7 @@ Examples:
   mail-inject -a school -t < message.eml          recipients from its header; Bcc is taken out
   find out -name '*.eml' | mail-inject -a school --batch
   mail-inject -a school --queue --to me@by.example -s later --body-file text; mail-queue run
+  ln -s "$(command -v mail-inject)" ~/bin/sendmail    called so, it is sendmail, for cron and git send-email
   mail-inject -n --from a@x.example --to b@x.example -s try --attach hw1.pdf | less
 
 Nothing is sent unless every attachment can be read. Each recipient has an outcome of its own (--json shows them);

@@ -90,13 +90,17 @@ Examples:
   mail-inject -a school --queue --to me@by.example -s later --body text
   mail-queue list                        what waits, and why
   mail-queue run                         send what is due; from cron: */5 * * * * mail-queue -q run
-  mail-queue list --json | jq .recipients[].reply
+  mail-queue run --watch                 as a service: send what comes at once, the rest when it is due
+  mail-queue list --json | jq .recipients[].class
+  mail-queue list --relays               servers that could not be reached and are left alone for a while
   mail-queue release --resend-unknown ID send it again although it may have arrived
   mail-queue list --failed               refused or given up after five days; kept until dropped or released
 
 The states: due (at the next run), later (not before the time shown), held, unknown (the line or the process died
 after the message was sent and before the answer; never sent again unasked). Temporary refusals and network trouble
-are tried again after 1, 2, 4, … minutes, at most 4 hours, for five days. Several runs at once are safe: a message
+are tried again after 1, 2, 4, … minutes, at most 4 hours, for five days; a server that can't be reached is left alone
+for 1, 2, 4, 8, 15 minutes, and the account's fallback stands in. The account's rate, connections, warn and expire
+are heeded; who has a maildir finds a notice there when a message waits long or failed. Several runs at once are safe: a message
 in the hands of one is passed over by the others.
 
 Status of run: 0 nothing is left to send, 75 something waits for a later run, 69 somebody was refused,

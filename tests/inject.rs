@@ -223,6 +223,33 @@ fn logins() {
 }
 
 #[test]
+fn tokens() {
+    let bench = Bench::new();
+    let rest = "C: MAIL *\nS: 250 ok\nC: RCPT *\nS: 250 ok\nC: DATA\nS: 354 go\nC~ .\nS: 250 ok\nC? QUIT";
+    let xoauth2 = base64_simd::STANDARD.encode_to_string("user=a=b@x.example\x01auth=Bearer t0ken\x01\x01");
+    let why = base64_simd::STANDARD.encode_to_string("{\"status\":\"401\"}");
+    for (offer, script, status) in [
+        ("AUTH XOAUTH2 PLAIN", format!("C: AUTH XOAUTH2 {xoauth2}\nS: 235 ok\n{rest}"), 0),
+        ("AUTH XOAUTH2 OAUTHBEARER", format!("C: AUTH OAUTHBEARER *\nS: 235 ok\n{rest}"), 0),
+        ("AUTH XOAUTH2", format!("C: AUTH XOAUTH2 *\nS: 334 {why}\nC: \nS: 535 5.7.8 no\n"), 77),
+        ("AUTH OAUTHBEARER", format!("C: AUTH OAUTHBEARER *\nS: 334 {why}\nC: AQ==\nS: 535 5.7.8 no\n"), 77),
+        // Never a token as a password.
+        ("AUTH PLAIN LOGIN", "STALL".into(), 77),
+    ] {
+        let play = Transcript::play([hello(&[offer]) + &script]);
+        let login = ["--user", "a=b@x.example", "--token-command", "printf t0ken"];
+        let ran = inject(&bench, &play.url("smtp"), &["you@y.example"]).args(login).arg("-vv").run();
+        assert_eq!(ran.status, Some(status), "{}", ran.shown());
+        assert!(!ran.err_text().contains("t0ken"), "{}", ran.shown());
+        for line in play.heard().iter().filter(|line| line.starts_with("AUTH OAUTHBEARER ")) {
+            let text = base64_simd::STANDARD.decode_to_vec(line.split(' ').nth(2).unwrap()).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.starts_with("n,a=a=3Db@x.example,\x01host=127.0.0.1\x01port="), "{text:?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_server_cannot_take_is_not_offered() {
     let bench = Bench::new();
     let play = Transcript::play([hello(&["SIZE 100"]) + "C? QUIT"]);
@@ -507,5 +534,33 @@ fn help_teaches() {
         let text = bench.cmd(program).arg("--help").run().ok().out_text();
         assert!(text.contains("Examples:\n") && text.contains("Status"), "{text}");
         bench.cmd(program).arg("--version").run().ok();
+    }
+}
+
+/// Each long flag of the two programs stands in its manual page.
+#[test]
+fn the_manual_knows_every_flag() {
+    let bench = Bench::new();
+    for (program, words) in [
+        ("mail-inject", &["--help"][..]),
+        ("mail-queue", &["--help"]),
+        ("mail-queue", &["run", "--help"]),
+        ("mail-queue", &["list", "--help"]),
+        ("mail-queue", &["release", "--help"]),
+    ] {
+        let help = bench.cmd(program).args(words).run().ok().out_text();
+        let page = format!("{}/man/{program}.1", env!("CARGO_MANIFEST_DIR"));
+        let page = std::fs::read_to_string(page).unwrap().replace("\\-", "-");
+        let flags = help.lines().filter_map(|line| {
+            let line = line.trim_start();
+            let at = line.find("--").filter(|_| line.starts_with('-'))?;
+            line[at..].split([' ', ',', '=']).next()
+        });
+        let flags: Vec<&str> =
+            flags.filter(|flag| !["--quiet", "--verbose", "--null"].contains(flag)).collect();
+        assert!(flags.len() > 4, "{help}");
+        for flag in flags {
+            assert!(page.contains(flag), "{program}: {flag} is not in the manual page");
+        }
     }
 }

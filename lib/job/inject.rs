@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::cli::Place;
 use crate::error::{Error, Kind, Result, Status};
 use crate::job::settings::Settings;
+use crate::job::submit::progress::{Counted, Progress};
 use crate::job::submit::{self, Courier, Failed, Parcel};
 use crate::mail::address::{self, Address, Mailbox};
 use crate::mail::compose::Draft;
@@ -279,7 +280,10 @@ impl<'a> Job<'a> {
             let hops = submit::hops(&self.settings, way).map_err(Failed::Way)?;
             self.couriers.insert(key.clone(), Courier::new(hops, None));
         }
-        let open = || Ok(out.open());
+        let open = || {
+            let progress = Progress::octets(out.measure.size);
+            Ok(Box::new(Counted { inner: out.open(), progress }) as Box<dyn Read>)
+        };
         let unique = format!("{}{:016x}", out.message_id, random());
         let (from, dsn, measure) = (out.from.as_ref(), self.options.dsn, out.measure);
         let parcel = Parcel { from, to: &out.to, measure, unique: &unique, dsn, open: &open };

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use crate::cli::Place as Where;
 use crate::error::{Error, Kind, Result, Status};
 use crate::job::settings::Settings;
-use crate::job::submit;
+use crate::job::submit::{self, progress::Progress};
 use crate::record::{Outcome, Sent};
 use crate::report::{self, Records};
 use crate::stop;
@@ -96,6 +96,8 @@ enum Event {
     Sent(Box<Sent>),
     Status(Kind),
     Wake(Timestamp),
+    /// One message less to look at.
+    Step,
 }
 
 impl<'a> Round<'a> {
@@ -174,6 +176,7 @@ impl<'a> Round<'a> {
         let (tell, told) = mpsc::channel();
         let gone = AtomicBool::new(false);
         let (settings, spool, now) = (self.settings, self.spool, self.now);
+        let progress = Progress::messages(self.ways.values().map(|(_, items)| items.len()).sum());
         // A queue for each way, and as many workers as it may have connections.
         let mut piles = Vec::new();
         let mut posts = VecDeque::new();
@@ -199,16 +202,23 @@ impl<'a> Round<'a> {
                 });
             }
             std::mem::drop(tell);
-            self.hear(&told, records, &gone)
+            self.hear(&told, records, &gone, &progress)
         })?;
         records.flush()?;
         Ok(self.status)
     }
 
-    fn hear(&mut self, told: &Receiver<Event>, records: &mut Records<'_>, gone: &AtomicBool) -> Result<()> {
+    fn hear(
+        &mut self,
+        told: &Receiver<Event>,
+        records: &mut Records<'_>,
+        gone: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<()> {
         let mut done = Ok(());
         for event in told {
             match event {
+                Event::Step => progress.add(1),
                 Event::Status(kind) => self.status.add(kind),
                 Event::Wake(next) => self.wake = Some(self.wake.map_or(next, |wake| wake.min(next))),
                 Event::Sent(sent) if done.is_ok() => {

@@ -18,6 +18,7 @@ use crate::stop;
 use crate::store::spool::{Relays, is_down};
 
 pub mod local;
+pub mod progress;
 mod route;
 pub use route::{Hop, hops, outbound, usual_account};
 

@@ -16,6 +16,9 @@ use crate::mail::lines::{Lines, Measure};
 use crate::mail::outgoing::{self, LONGEST_HEADER, Stamp};
 use crate::mail::sniff;
 
+/// Bodies up to this size are kept in memory.
+const SMALL: u64 = 64 * 1024;
+
 /// A message and its envelope.
 pub struct Outbound {
     /// The envelope's sender; `None` for one that nobody wants to hear of again.
@@ -280,7 +283,18 @@ impl Finished {
                 .hint("it needs To, Cc or Bcc, or use --to"));
         }
         let body = Source { start: self.body, ..self.source };
-        Outbound::of(vec![Stretch::Bytes(header.header), Stretch::Lines(body)], from, to, header.message_id)
+        let stretches = match body.end - body.start <= SMALL {
+            // Read once in place of twice, and once for all if there are several attempts.
+            true => {
+                let mut whole = header.header;
+                let path = body.path.clone();
+                let read = Stretch::Lines(body).open().read_to_end(&mut whole);
+                read.map_err(|why| Error::reading(path, why))?;
+                vec![Stretch::Bytes(whole)]
+            }
+            false => vec![Stretch::Bytes(header.header), Stretch::Lines(body)],
+        };
+        Outbound::of(stretches, from, to, header.message_id)
     }
 }
 

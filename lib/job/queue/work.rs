@@ -61,6 +61,7 @@ impl Worker<'_> {
                 continue;
             }
             self.one_id(&item.id, &mut line);
+            self.event(Event::Step);
         }
         if let Line::Up(courier) = line {
             courier.close();
