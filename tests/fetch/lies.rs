@@ -106,7 +106,7 @@ fn odd_but_legal_answers_are_understood() {
         // Attributes in another order and case, unknown ones, sizes that do not match, other data in between.
         "S- * 1 fetch (body[] {5}\\r\\none\\r\\n FLAGS () X-THING (a (b \"c)\")) RFC822.SIZE 999 uid 1)\\r\\n\nS: * 2 RECENT\nS: * 3 EXISTS\n",
         "S: * NO Mailbox is at 95% of quota {5}\nS- * 1 FETCH (UID 1 EMAILID (x) BODY[] {5+}\\r\\none\\r\\n INTERNALDATE \"never\")\\r\\n\n",
-        "S: * OK \\xe7\\x99\\xbb\\xe5\\xbd\\x95 [\nS: * XYZZY (1 2\nS: * ESEARCH (TAG \"a1\") UID COUNT 5\nS: * 1 FETCH (UID 1 BODY[] \"o\\\"ne\")\n",
+        "S: * OK \\xe7\\x99\\xbb\\xe5\\xbd\\x95 [\nS: * XYZZY (1 2\nS: * ESEARCH (TAG \"a1\") UID COUNT 5\nS: * 1 FETCH (UID 1 BODY[] \"one\")\n",
         "S- * XDATA {4}\\r\\n\\r\\n)a x\\r\\n\nS- * 1 FETCH (UID 1 BODY[] ~{5}\\r\\none\\r\\n)\\r\\n\nS: * LIST () \"/\" x\n",
         "S- * 1 FETCH (UID 1 BODY[] {0}\\r\\n)\\n\nS: * 17 EXPUNGE\nS: * FLAGS ()\n",
     ] {
@@ -125,13 +125,11 @@ fn nonsense_costs_the_connection_and_the_message_but_not_the_rest() {
         "S- * 1 FETCH (UID 1 BODY[] {500}\\r\\nhalf",
         "S: * BYE I have had enough",
     ] {
-        // Alone the first one fails again; then the second is asked for alone.
-        let alone = UP_TO_FETCH.replace("FETCH 1:2", "FETCH 1 ");
+        // Alone the first one fails again; then the second is asked for.
         let up_to = |uids: &str| {
             let until = UP_TO_FETCH.find("C: a3").unwrap();
             format!("{}C: a3 UID FETCH {uids} *\n", &UP_TO_FETCH[..until])
         };
-        drop(alone);
         let scripts = [
             format!("{UP_TO_FETCH}{nonsense}\n"),
             format!("{}{nonsense}\n", up_to("1")),
