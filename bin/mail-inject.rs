@@ -93,7 +93,7 @@ Examples:
   mail-inject -a school -t < message.eml          recipients from its header; Bcc is taken out
   find out -name '*.eml' | mail-inject -a school --batch
   mail-inject -a school --queue --to me@by.example -s later --body-file text; mail-queue run
-  ln -s "$(command -v mail-inject)" ~/bin/sendmail    called so, it is sendmail, for cron and git send-email
+  ln -s $(command -v mail-inject) ~/bin/sendmail      called so, it is sendmail, for cron and git send-email
   mail-inject -n --from a@x.example --to b@x.example -s try --attach hw1.pdf | less
 
 Nothing is sent unless every attachment can be read. Each recipient has an outcome of its own (--json shows them);
