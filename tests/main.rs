@@ -7,6 +7,7 @@ mod dissect;
 mod durability;
 mod fetch;
 mod inject;
+mod liar;
 mod looping;
 mod pipeline;
 mod queue;
