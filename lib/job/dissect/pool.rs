@@ -14,8 +14,8 @@ use crate::error::{Error, Kind};
 /// What became of one message.
 pub(super) type Done = (String, Result<Option<Taken>, Trouble>);
 
-/// How many messages may be on the way for each thread; what they hold is open files, not memory.
-const AHEAD: usize = 16;
+/// How many messages may be on the way besides those in work; what they hold is open files, not memory.
+const AHEAD: usize = 32;
 
 pub(super) struct Pool<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
@@ -64,7 +64,7 @@ impl<'scope, 'env> Pool<'scope, 'env> {
             }
             let ahead = self.submitted - self.given;
             let threads = self.threads.as_ref().filter(|_| ahead > 0)?;
-            let (number, done) = match wait || ahead > self.jobs * AHEAD {
+            let (number, done) = match wait || ahead > self.jobs + AHEAD {
                 true => threads.done.recv().ok()?,
                 false => threads.done.try_recv().ok()?,
             };

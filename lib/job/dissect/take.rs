@@ -23,8 +23,10 @@ use crate::mail::summary::Summary;
 use crate::record::{self, hex};
 use crate::store::journal::{Desk, Entry};
 
-/// How many files of one message stay open until their group is synced; of more, these are synced at once.
-const OPEN: usize = 8;
+/// How many files of one message stay open until their group is synced; of more, all are synced when it is done.
+const OPEN: usize = 4;
+/// How many files all threads together may have open while they take messages apart: few shells allow more than 1,024.
+const OPEN_ALL: usize = 256;
 /// A message longer than this is hashed beside the rest of the work.
 const LARGE: usize = 4 << 20;
 
@@ -58,7 +60,8 @@ pub(super) struct Taken {
     pub files: Vec<Aside>,
     /// For people, said once.
     pub says: Vec<String>,
-    /// Which file has a name and a digest.
+    /// How many of the files are open.
+    open: usize,
     seen: Seen,
 }
 
@@ -148,7 +151,8 @@ impl Taker<'_> {
                 message.sha256 = Some(sha256.clone());
             }
             let entry = Entry::new(String::new(), message);
-            let mut taken = Taken { shown, entry, files: Vec::new(), says: Vec::new(), seen: HashMap::new() };
+            let mut taken =
+                Taken { shown, entry, files: Vec::new(), says: Vec::new(), open: 0, seen: HashMap::new() };
             let done = self.parts(&mut taken, bytes, &named);
             taken.entry.key = named();
             taken.entry.message.sha256 = Some(sha256.clone());
@@ -180,6 +184,7 @@ impl Taker<'_> {
                 self.part(taken, &tree, part, looks, key)?;
             }
         }
+        self.close_some(taken, OPEN)?;
         taken.entry.notes.extend(tree.notes.iter().chain(&tree.closed).cloned());
         if self.options.strict && !tree.notes.is_empty() {
             taken.damage(tree.notes.join("; "));
@@ -228,27 +233,36 @@ impl Taker<'_> {
         }
         let known = (aside.name.clone(), aside.record.sha256.clone());
         taken.seen.entry(known).or_insert(taken.files.len());
+        taken.open += usize::from(matches!(aside.state, State::Aside(..)));
         taken.files.push(aside);
-        self.close_some(taken)
+        self.close_some(taken, self.most_open(taken.open))
     }
 
-    /// Keeps descriptors few: a message may have thousands of files.
-    fn close_some(&self, taken: &mut Taken) -> Result<()> {
-        let is_open = |file: &&Aside| matches!(file.state, State::Aside(_, Some(_)));
-        if self.options.sync && taken.files.iter().rev().take(OPEN).filter(is_open).count() < OPEN {
+    /// Keeps descriptors few, whatever a message has: syncs and closes its files once more than `most` are open.
+    fn close_some(&self, taken: &mut Taken, most: usize) -> Result<()> {
+        if taken.open <= if self.options.sync { most } else { 0 } {
             return Ok(());
         }
-        let mut handles = Vec::new();
-        for file in taken.files.iter_mut().rev().take(OPEN) {
+        let mut handles = Vec::with_capacity(taken.open);
+        for file in taken.files.iter_mut().rev() {
             if let State::Aside(_, handle) = &mut file.state {
                 handles.extend(handle.take());
             }
+            if handles.len() == taken.open {
+                break;
+            }
         }
+        taken.open = 0;
         if self.options.sync {
             let handles: Vec<&File> = handles.iter().collect();
             durable::sync_many(&handles).map_err(|why| Error::writing(self.out.path(), why))?;
         }
         Ok(())
+    }
+
+    /// How many files of a message may be open while it is taken apart.
+    fn most_open(&self, open: usize) -> usize {
+        if open <= OPEN { OPEN } else { (OPEN_ALL / self.options.threads()).clamp(OPEN, 64) }
     }
 
     /// True if the part's bytes lie there already; nothing is written to find that out. Where the message was seen
