@@ -554,7 +554,7 @@ fn the_manual_knows_every_flag() {
         let flags = help.lines().filter_map(|line| {
             let line = line.trim_start();
             let at = line.find("--").filter(|_| line.starts_with('-'))?;
-            line[at..].split([' ', ',', '=']).next()
+            line[at..].split([' ', ',', '=', '.']).next()
         });
         let flags: Vec<&str> =
             flags.filter(|flag| !["--quiet", "--verbose", "--null"].contains(flag)).collect();

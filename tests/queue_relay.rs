@@ -385,3 +385,53 @@ fn two_servers_are_served_side_by_side() {
     slow.heard();
     quick.heard();
 }
+
+/// Many messages, several connections, SIGKILL at random moments: each is delivered once or listed as unknown.
+#[test]
+fn killed_at_random_with_several_connections_loses_and_doubles_nothing() {
+    const COUNT: usize = 500;
+    let bench = Bench::new();
+    let server = bench.sandbox();
+    configure(&bench, &[("me", &server.smtp, "connections = 3")]);
+    for n in 0..COUNT {
+        let text = format!("From: me@by.example\nTo: you@by.example\nMessage-ID: <n{n}.@by.example>\n\nx\n");
+        bench.write(&format!("m/{n}"), text);
+    }
+    let paths: String = (0..COUNT).map(|n| format!("m/{n}\n")).collect();
+    bench.cmd("mail-inject").args(["--queue", "-a", "me", "--batch"]).stdin(paths).timeout(300).run().ok();
+    let (mut kills, mut random) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+    let (_never, nothing) = std::sync::mpsc::channel::<()>();
+    let delivered = || bench.files("server/you@by.example/new").len();
+    loop {
+        // Two runs side by side, one of them killed.
+        let (killed, other) =
+            (queue(&bench, &["run"]).timeout(300).spawn(), queue(&bench, &["run"]).timeout(300).spawn());
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = std::time::Duration::from_millis(20 + (random >> 33) % 150);
+        let _ = nothing.recv_timeout(moment);
+        killed.kill();
+        other.kill();
+        kills += usize::from(killed.wait().signal == Some(9));
+        other.wait();
+        if kills >= 20 || delivered() >= COUNT - 20 {
+            break;
+        }
+    }
+    assert!(kills > 3, "only {kills} kills");
+    queue(&bench, &["run"]).timeout(300).run();
+    let records = queue(&bench, &["list", "--json"]).run().ok().json();
+    assert!(
+        records.iter().all(|record| record["recipients"][0]["state"].as_str() == Some("unknown")),
+        "{records:?}"
+    );
+    let mut copies = std::collections::BTreeMap::new();
+    for file in bench.files("server/you@by.example/new") {
+        let text = bench.read(&format!("server/you@by.example/new/{}", file.display()));
+        let text = String::from_utf8_lossy(&text);
+        let id = text.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_string();
+        *copies.entry(id).or_insert(0) += 1;
+    }
+    assert!(copies.values().all(|count| *count == 1), "{copies:?}");
+    // What was not delivered is among the unknown, never lost.
+    assert!(copies.len() + records.len() >= COUNT, "{} delivered, {} unknown", copies.len(), records.len());
+}

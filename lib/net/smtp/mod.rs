@@ -55,6 +55,8 @@ pub struct Smtp {
     /// False once the connection is no use any more.
     usable: bool,
     was_gone: bool,
+    /// What is read of a message, and what goes out.
+    buffers: (Vec<u8>, Vec<u8>),
 }
 
 impl Smtp {
@@ -74,9 +76,9 @@ impl Smtp {
             .hint("use smtps://, or --tls starttls"));
         }
         let wire = net::dial(peer)?;
-        let (replies, abilities) = Default::default();
+        let (replies, abilities, buffers) = Default::default();
         let is_lmtp = peer.server.scheme == Scheme::Lmtp;
-        let mut session = Smtp { wire, replies, abilities, is_lmtp, usable: true, was_gone: false };
+        let mut session = Smtp { wire, replies, abilities, is_lmtp, usable: true, was_gone: false, buffers };
         let greeting = session.answer("greeting")?;
         session.expect(&greeting, "the server does not serve us")?;
         session.hello()?;

@@ -317,8 +317,10 @@ fn stream(
     before_dot: impl FnOnce() -> Result<()>,
     dot_sent: &mut bool,
 ) -> Result<(), Halt> {
-    let mut chunk = vec![0; CHUNK];
-    let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
+    // Kept from message to message: getting them anew costs more than a small message.
+    let (mut chunk, mut out) = std::mem::take(&mut session.buffers);
+    chunk.resize(CHUNK, 0);
+    out.clear();
     let mut lines = match framing {
         Framing::Dots => Lines::for_smtp(),
         Framing::Chunk { ref mut left } => {
@@ -352,7 +354,9 @@ fn stream(
     }
     // From here on the server may have it, also if this write fails half way.
     *dot_sent = true;
-    Ok(session.put(&out)?)
+    session.put(&out)?;
+    session.buffers = (chunk, out);
+    Ok(())
 }
 
 impl Framing {
