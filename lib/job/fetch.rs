@@ -240,6 +240,10 @@ impl<'a> Fetcher<'a> {
             let mut known = self.known(group)?;
             let loaded = download::run(self, name, group, &mut known, &picked.wanted, out)?;
             all = loaded.skipped.is_empty();
+            // It did not come, however often that was said already.
+            if !all {
+                status.add(Kind::Protocol);
+            }
             for one in group.skip(loaded.skipped, out)? {
                 report::trouble(format_args!(
                     "{}: UID {} skipped: {}; it is asked for again next time",
@@ -247,7 +251,6 @@ impl<'a> Fetcher<'a> {
                     one.uid,
                     one.reason
                 ));
-                status.add(Kind::Protocol);
             }
             match loaded.trouble {
                 Some(_) if stop::requested() || nobody_reads(out) => return Ok(status),

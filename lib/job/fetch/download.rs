@@ -108,6 +108,13 @@ impl Load<'_, '_, '_, '_, '_> {
                     width = if vain > 0 { 1 } else { width };
                     self.connect_again(&error)?;
                 }
+                // One of them cannot be had: which one shows when they are asked for one by one.
+                Err(no) if number > 1 => {
+                    report::detail(&no);
+                    let spool = self.spool.borrow();
+                    rest.retain(|uid| !spool.got().contains(*uid));
+                    width = 1;
+                }
                 done => {
                     if let Err(no) = done {
                         report::detail(&no);
@@ -144,25 +151,16 @@ impl Load<'_, '_, '_, '_, '_> {
         Ok(())
     }
 
-    /// What was asked for and did not come: gone from the server meanwhile, or withheld.
+    /// What was asked for and did not come, or came without a body (NIL): it was expunged meanwhile (Dovecot says
+    /// NIL then), unless the server still lists it.
     fn complain(&mut self, asked: &Uids) -> Result<()> {
-        let (mut withheld, mut missing) = (Uids::default(), Uids::default());
-        {
+        let missing: Uids = {
             let spool = self.spool.borrow();
-            for uid in asked.iter().filter(|uid| !spool.got().contains(*uid)) {
-                match spool.withheld().contains(uid) {
-                    true => withheld.insert(uid),
-                    false => missing.insert(uid),
-                }
-            }
-        }
-        if !missing.is_empty() {
-            let still = self
-                .fetcher
-                .imap
-                .search(missing.iter().next().unwrap_or(1), Some(&format!("UID {missing}")))?;
-            still.into_iter().filter(|uid| missing.contains(*uid)).for_each(|uid| withheld.insert(uid));
-        }
+            asked.iter().filter(|uid| !spool.got().contains(*uid)).collect()
+        };
+        let Some(first) = missing.iter().next() else { return Ok(()) };
+        let listed = self.fetcher.imap.search(first, Some(&format!("UID {missing}")))?;
+        let withheld = listed.into_iter().filter(|uid| missing.contains(*uid)).collect();
         self.pass_over(&withheld, "the server gave no body");
         Ok(())
     }

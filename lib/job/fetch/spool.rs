@@ -27,7 +27,6 @@ pub(super) struct Spool {
     uidvalidity: u32,
     asked: Uids,
     got: Uids,
-    withheld: Uids,
     next: u64,
     open: Option<(String, File, u64)>,
     group: Vec<Whole>,
@@ -58,7 +57,6 @@ impl Spool {
             uidvalidity,
             asked: Uids::default(),
             got: Uids::default(),
-            withheld: Uids::default(),
             next: 0,
             open: None,
             group: Vec::new(),
@@ -78,11 +76,6 @@ impl Spool {
     /// What came whole.
     pub fn got(&self) -> &Uids {
         &self.got
-    }
-
-    /// What the server has and does not give.
-    pub fn withheld(&self) -> &Uids {
-        &self.withheld
     }
 
     /// True if going on makes no sense: the disk, or who takes the groups, failed.
@@ -180,12 +173,5 @@ impl Sink for SpoolSink {
 
     fn forget(&mut self) {
         self.0.borrow_mut().drop_open();
-    }
-
-    fn withheld(&mut self, message: Fetched) {
-        let mut spool = self.0.borrow_mut();
-        if spool.asked.contains(message.uid) {
-            spool.withheld.insert(message.uid);
-        }
     }
 }

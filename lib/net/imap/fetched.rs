@@ -20,7 +20,7 @@ pub struct Fetched {
 pub(super) enum Body {
     /// It is not mentioned: news of flags that nobody asked for.
     Absent,
-    /// NIL: the server has the message and does not give it.
+    /// NIL: it was expunged meanwhile, or the server does not give it; whoever asked looks which.
     Withheld,
     /// It went to the sink.
     Spooled,

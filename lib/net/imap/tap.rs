@@ -25,8 +25,6 @@ pub trait Sink {
     fn end(&mut self, message: Fetched) -> io::Result<()>;
     /// What was begun belongs to no message after all.
     fn forget(&mut self);
-    /// The server has this message and does not give it (`BODY[] NIL`).
-    fn withheld(&mut self, message: Fetched);
 }
 
 /// What both sides of the tap share.
@@ -278,7 +276,6 @@ impl Tap {
                 sink.write(&text)?;
                 sink.end(message)?;
             }
-            Some((message, Body::Withheld)) if !begun => sink.withheld(message),
             _ if begun => sink.forget(),
             _ => {}
         }
