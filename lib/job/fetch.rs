@@ -259,6 +259,7 @@ impl<'a> Fetcher<'a> {
         if picked.complete && all && !ended && !group.cursor.is_settled() {
             group.cursor.settle()?;
         }
+        group.cursor.tidy()?;
         Ok(status)
     }
 

@@ -66,6 +66,7 @@ pub struct Cursor {
     skipped: BTreeMap<u32, Skipped>,
     settled: bool,
     lines: usize,
+    octets: usize,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,6 +100,8 @@ struct Line {
 
 /// More lines than this are written anew as three.
 const COMPACT_BEYOND: usize = 1000;
+/// So are more octets: reading them takes time in every run.
+const COMPACT_OCTETS: usize = 64 << 10;
 
 impl Cursor {
     /// Opens or begins the cursor of `source` in `dir` and locks it, waiting up to `limit` (75 if it is held).
@@ -124,13 +127,12 @@ impl Cursor {
             skipped: BTreeMap::new(),
             settled: false,
             lines: lines.len().max(1),
+            octets: lines.iter().map(String::len).sum(),
         };
         for line in lines.iter().skip(1) {
             cursor.replay(line)?;
         }
-        if cursor.lines > COMPACT_BEYOND {
-            cursor.compact()?;
-        }
+        cursor.tidy()?;
         Ok(cursor)
     }
 
@@ -255,8 +257,18 @@ impl Cursor {
         self.write(Line { settled: true, ..Line::default() }, None, None)
     }
 
+    /// Writes a long file anew, so that the next run reads a short one.
+    pub fn tidy(&mut self) -> Result<()> {
+        match self.lines > COMPACT_BEYOND || self.octets > COMPACT_OCTETS {
+            true => self.compact(),
+            false => Ok(()),
+        }
+    }
+
     fn write(&mut self, line: Line, taken: Option<Uids>, paid: Option<Uids>) -> Result<()> {
-        self.log.append(&[json(&line)?])?;
+        let text = json(&line)?;
+        self.octets += text.len();
+        self.log.append(&[text])?;
         self.lines += 1;
         self.apply(line, taken, paid);
         Ok(())
@@ -289,6 +301,8 @@ impl Cursor {
         self.dir.replace(&self.file, (lines.join("\n") + "\n").as_bytes(), 0o600)?;
         (self.log, _) = Log::open(&self.dir, &self.file)?;
         self.lines = lines.len();
+        // What is left is as short as it gets.
+        self.octets = 0;
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ fn stay(bench: &Bench, url: &str) -> Running {
     bench.write("pw", "secret\n");
     let cmd =
         bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "--password-file", "pw", "-C", "m"]);
-    cmd.args(["--timeout", "1s", "--idle=2s", "--state", "state"]).spawn()
+    cmd.args(["-vv", "--timeout", "1s", "--idle=2s", "--state", "state"]).timeout(12).spawn()
 }
 
 #[test]

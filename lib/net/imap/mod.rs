@@ -109,8 +109,9 @@ impl Imap {
         name: &str,
         exchange: impl FnOnce(&mut imap::Session<Tap>) -> imap::Result<imap::types::Mailbox>,
     ) -> Result<Opened> {
-        self.shared.borrow_mut().news = false;
         let opened = self.ask(&format!("opening mailbox {name:?}"), exchange)?;
+        // The EXISTS of the opening itself is no news.
+        self.shared.borrow_mut().news = false;
         Ok(Opened {
             uidvalidity: opened.uid_validity,
             uidnext: opened.uid_next,

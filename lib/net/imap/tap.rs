@@ -274,11 +274,9 @@ impl Tap {
         let Some(sink) = shared.sink.as_mut() else { return Ok(()) };
         match fetched::read(head) {
             Some((message, Body::Spooled)) if begun => sink.end(message)?,
-            Some((message, Body::Here(text))) if !begun => {
-                if sink.begin(text.len() as u64)? {
-                    sink.write(&text)?;
-                    sink.end(message)?;
-                }
+            Some((message, Body::Here(text))) if !begun && sink.begin(text.len() as u64)? => {
+                sink.write(&text)?;
+                sink.end(message)?;
             }
             Some((message, Body::Withheld)) if !begun => sink.withheld(message),
             _ if begun => sink.forget(),
