@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::bench::{Bench, Cmd, Server, sha256};
 
 mod choose;
+mod cut;
 mod hostile;
 mod lies;
 mod stay;

@@ -179,6 +179,7 @@ type LoggedIn<E> = std::result::Result<imap::Session<Tap>, E>;
 
 impl Attempt<'_> {
     /// An error comes with the client where the line is still good.
+    #[expect(clippy::result_large_err, reason = "the crate gives the client back in its error")]
     fn log_in(&self, client: Client, password: &Secret) -> LoggedIn<(Error, Option<Client>)> {
         let offered = self.shared.borrow().capabilities.clone();
         let initial = offered.iter().any(|have| have == "SASL-IR");
@@ -224,6 +225,7 @@ impl Attempt<'_> {
         }))
     }
 
+    #[expect(clippy::result_large_err, reason = "the crate gives the client back in its error")]
     fn authenticate(&self, client: Client, script: &Script, initial: bool) -> LoggedIn<(Crate, Client)> {
         if !initial {
             self.forget_capabilities();
