@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
 use crate::mail::sniff;
-use crate::mail::summary::{Summary, outer_from};
+use crate::mail::summary::Summary;
 use crate::record::{File, Message, hex};
 use crate::report;
-use crate::rules::Sender;
+use crate::rules::letter::Letter;
 use crate::rules::template::{self, Values};
 use crate::store::{journal, maildir};
 
@@ -69,7 +69,10 @@ pub(super) struct Known {
     pub path: PathBuf,
     /// With digest, size and type as they are now.
     pub record: File,
-    pub sender: Sender,
+    /// What rules judge of the message.
+    pub letter: Letter,
+    /// Where the message lies now.
+    pub message_path: Option<PathBuf>,
     pub message_sha256: Option<String>,
     /// From the message's bytes, else from the record; only ever shown, never judged.
     subject: Option<String>,
@@ -101,11 +104,11 @@ impl Subject {
     /// Only that it is there.
     pub fn glance(&self) -> Result<Known> {
         super::is_file(&self.path)?;
-        let sender = Sender::Unknown("nobody looked".into());
         Ok(Known {
             path: self.path.clone(),
             record: self.record.clone(),
-            sender,
+            letter: Letter::unknown("nobody looked"),
+            message_path: None,
             message_sha256: None,
             subject: None,
             date: None,
@@ -149,25 +152,26 @@ impl Subject {
 
 impl Known {
     fn with_message(path: PathBuf, record: File, whole: bool) -> Known {
-        let (letter, sender) = match &record.message {
-            None => (None, Sender::Unknown("it is not known which message it came in".into())),
-            Some(message) => match Letter::read(message, whole) {
-                Ok(letter) => {
-                    let sender = letter.sender();
-                    (Some(letter), sender)
-                }
-                Err(why) => (None, Sender::Unknown(why)),
-            },
+        let read = match &record.message {
+            None => Err(Unread::because("it is not known which message it came in")),
+            Some(message) => Opened::of(message, whole),
         };
         let said = record.message.as_ref();
-        let message_sha256 = letter
-            .as_ref()
-            .map(|letter| letter.sha256.clone())
-            .or_else(|| said.and_then(|m| m.sha256.clone()));
-        let summary = letter.map(|letter| Summary::of(&letter.head)).unwrap_or_default();
-        let subject = summary.subject.or_else(|| said.and_then(|m| m.subject.clone()));
-        let date = summary.date.or_else(|| said.and_then(|m| m.date.clone()));
-        Known { path, record, sender, message_sha256, subject, date }
+        let (letter, message_path, digest, summary) = match read {
+            Ok(mail) => {
+                (mail.letter(), Some(mail.path.clone()), Some(mail.sha256.clone()), Summary::of(&mail.head))
+            }
+            Err(unread) => (unread.letter(), unread.path, None, Summary::default()),
+        };
+        Known {
+            path,
+            letter,
+            message_path,
+            message_sha256: digest.or_else(|| said.and_then(|m| m.sha256.clone())),
+            subject: summary.subject.or_else(|| said.and_then(|m| m.subject.clone())),
+            date: summary.date.or_else(|| said.and_then(|m| m.date.clone())),
+            record,
+        }
     }
 
     /// The type by content.
@@ -177,10 +181,7 @@ impl Known {
 
     /// The sender's address, or nothing.
     pub fn from(&self) -> &str {
-        match &self.sender {
-            Sender::Known(from) => from,
-            Sender::Unknown(_) => "",
-        }
+        self.letter.from.as_deref().unwrap_or_default()
     }
 
     /// For placeholders; without the rule's name.
@@ -198,39 +199,59 @@ impl Known {
 }
 
 /// A message's header and the digest of its bytes.
-struct Letter {
+struct Opened {
+    path: PathBuf,
     head: Vec<u8>,
     sha256: String,
     /// The header is longer than what was read of it.
     is_cut: bool,
 }
 
-impl Letter {
-    fn read(message: &Message, whole: bool) -> Result<Letter, String> {
-        let Some(said) = message.path.get() else { return Err("its record names no message file".into()) };
-        let Some(path) = maildir::locate(said) else {
-            return Err(format!("its message {} is gone", said.display()));
-        };
-        let bytes = Bytes::of_message(&path, whole).map_err(|error| error.to_string())?;
-        if whole && message.sha256.as_ref().is_some_and(|said| *said != bytes.sha256) {
-            return Err(format!("{} is not the message that its record speaks of", path.display()));
-        }
-        let is_cut = bytes.size > bytes.head.len() as u64 && !has_end_of_header(&bytes.head);
-        Ok(Letter { head: bytes.head, sha256: bytes.sha256, is_cut })
+/// A message of which nothing can be judged.
+struct Unread {
+    why: String,
+    /// Where it lies, though it is not what it should be.
+    path: Option<PathBuf>,
+}
+
+impl Unread {
+    fn because(why: impl Into<String>) -> Unread {
+        Unread { why: why.into(), path: None }
     }
 
-    fn sender(&self) -> Sender {
-        if self.is_cut {
-            return Sender::Unknown("its message's header is too long to judge".into());
+    /// What lies there but can't be judged may be a bounce; what is gone, or was never known, is what a file without
+    /// a message is: nothing is known of it.
+    fn letter(&self) -> Letter {
+        let brake = self.path.as_ref().map(|_| format!("cannot be judged: {}", self.why));
+        Letter { brake, ..Letter::unknown(&self.why) }
+    }
+}
+
+impl Opened {
+    fn of(message: &Message, whole: bool) -> Result<Opened, Unread> {
+        let Some(said) = message.path.get() else {
+            return Err(Unread::because("its record names no message file"));
+        };
+        let Some(path) = maildir::locate(said) else {
+            return Err(Unread::because(format!("its message {} is gone", said.display())));
+        };
+        let doubt = |why: String| Unread { why, path: Some(path.clone()) };
+        let bytes = Bytes::of_message(&path, whole).map_err(|error| doubt(error.to_string()))?;
+        if whole && message.sha256.as_ref().is_some_and(|said| *said != bytes.sha256) {
+            let why = format!("{} is not the message that its record speaks of", path.display());
+            return Err(doubt(why));
         }
-        let from = outer_from(&self.head);
-        match from.only() {
-            Some(address) => Sender::Known(address.into()),
-            None => Sender::Unknown(format!(
-                "its message has {} From fields with {} addresses; exactly one of each can be judged",
-                from.fields,
-                from.addresses.len()
-            )),
+        let is_cut = bytes.size > bytes.head.len() as u64 && !has_end_of_header(&bytes.head);
+        Ok(Opened { path, head: bytes.head, sha256: bytes.sha256, is_cut })
+    }
+
+    fn letter(&self) -> Letter {
+        match self.is_cut {
+            false => Letter::of(&self.head),
+            true => {
+                let brake = Some("has a header too long to judge".to_string());
+                Letter { brake, ..Letter::unknown("its message's header is too long to judge") }
+            }
         }
     }
 }
