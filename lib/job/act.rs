@@ -1,7 +1,7 @@
 //! Acting on files: the command that a rule or the command line asks for is printed, or run, once for each.
 //!
-//! The way of a file: what it is and where it came from (`facts`), which command that makes (`orders`), whether it
-//! was done before (`store::ledger`), then print the command or run it (`command`), and say so. Nothing is run
+//! The way of a file: what it is and where it came from (`facts`, `place`), what is to be done with it (`orders`),
+//! whether it was done before (`store::ledger`), then print the command, or do it (`command`, `transfer`), and say so. Nothing is run
 //! before its claim is durable, and no lock is held while it runs. Asked to end, the job finishes the file in hand.
 
 use std::collections::{BTreeMap, HashSet};
@@ -35,7 +35,7 @@ pub use start::Start;
 
 use command::Ran;
 use facts::{Journals, Known, Subject};
-use orders::{Deed, Order};
+use orders::{Choice, Deed, Order};
 use tell::{About, lossy};
 use transfer::Parcel;
 
@@ -204,12 +204,16 @@ impl<'a, 'r> Actor<'a, 'r> {
                 return Ok(());
             }
         };
-        let choice = self.options.orders.choose(&known);
+        let choice = self.choose(&known);
         if self.options.explain {
             return self.explain(&known, &choice);
         }
         if choice.orders.is_empty() {
             self.pass(&known, &choice);
+            if let Some(why) = choice.brake.filter(|_| !self.pending && !self.options.orders.are_rules()) {
+                report::say(format_args!("{}: no action: {why}", known.path.display()));
+            }
+            return Ok(());
         }
         for order in &choice.orders {
             match self.options.mode {
@@ -219,6 +223,18 @@ impl<'a, 'r> Actor<'a, 'r> {
             }
         }
         Ok(())
+    }
+
+    /// What is to be done. What a machine sent causes nothing, not even what the command line asks for; but where a
+    /// command is only shown, nobody looks at mail.
+    fn choose(&self, known: &Known) -> Choice<'a> {
+        let mut choice = self.options.orders.choose(known);
+        let binds = self.options.mode != Mode::Print || self.pending || self.options.explain;
+        if let Some(why) = known.letter.brake.as_ref().filter(|_| binds) {
+            choice.orders.clear();
+            choice.brake = Some(format!("its message {why}"));
+        }
+        choice
     }
 
     /// What is to be known of a file, or `None` if it is too old to act on.
@@ -246,7 +262,7 @@ impl<'a, 'r> Actor<'a, 'r> {
         }
         if orders.are_rules() && !self.options.explain {
             let glimpse = subject.peek()?;
-            let choice = orders.choose(&glimpse);
+            let choice = self.choose(&glimpse);
             if choice.orders.is_empty() {
                 self.pass(&glimpse, &choice);
                 return Ok(None);

@@ -310,7 +310,13 @@ impl Ledger {
         let hour = SignedDuration::from_hours(1);
         let recent = self.rows.iter().rev().take_while(|row| now.duration_since(row.at) < hour);
         let near = recent.filter(|row| row.at.duration_since(now) < hour);
-        near.filter(|row| row.rule == rule && !matches!(row.state, State::Free | State::Held)).count() as u32
+        // What was held, or waits because somebody asked for it, is counted when it is done.
+        let counts = |row: &&Row| match row.state {
+            State::Free | State::Held => false,
+            State::Later => !row.asked,
+            _ => true,
+        };
+        near.filter(|row| row.rule == rule).filter(counts).count() as u32
     }
 }
 

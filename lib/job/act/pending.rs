@@ -79,23 +79,31 @@ impl Actor<'_, '_> {
         let message = file.message.as_ref().map(|message| message.sha256.clone());
         let (mut touched, mut is_touched) = (Vec::new(), false);
         for Chance { key, rule, deed } in self.options.orders.keys(&file.sha256, message) {
-            let anybody = Key { message: None, ..key.clone() };
-            if let Deed::Move(_) = deed
-                && ledger.before(&anybody)?.is_some_and(|past| past.state == State::Done)
-            {
-                return Ok(true);
-            }
-            let Some(past) = ledger.before(&key)? else { continue };
+            let Some(past) = ledger.before(&key)? else {
+                // The same file of another message may have taken this one along.
+                let anybody = Key { message: None, ..key };
+                let past = ledger.before(&anybody)?.map(|past| past.state);
+                if matches!((deed, past), (Deed::Move(_), Some(State::Done | State::Emitted))) {
+                    return Ok(true);
+                }
+                continue;
+            };
             let tag = tag_of(&key);
+            let parcel = Parcel { path, sha256: &file.sha256, tag: &tag };
             let moved = match deed {
-                Deed::Move(to) => Parcel { path, sha256: &file.sha256, tag: &tag }.found(to),
-                _ => None,
+                Deed::Move(to) if past.state != State::Done => parcel.found(to),
+                _ => Ok(None),
+            };
+            let moved = match moved {
+                Ok(moved) => moved,
+                Err(error) => {
+                    self.trouble(&error);
+                    return Ok(true);
+                }
             };
             is_touched = true;
             let end = match (past.state, moved) {
-                (State::Unknown, Some(to)) => {
-                    End::because(State::Done, format!("it lies in {}", to.display()))
-                }
+                (_, Some(to)) => End::because(State::Done, format!("it lies in {}", to.display())),
                 (State::Later, _) => {
                     End::because(State::Skipped, "it was removed before it could be tried again")
                 }

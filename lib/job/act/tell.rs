@@ -94,7 +94,7 @@ impl Actor<'_, '_> {
             State::Unknown => {
                 let why = format!("started at {at:.0}, and nobody knows whether it was done");
                 self.trouble(&Error::new(Kind::Unknown, doing, &why).hint(format!(
-                    "look whether it was; --again does it again, `mail-loop settle {number} done` says that it was"
+                    "look whether it was; --again does it again, `mail-loop settle done {number}` says that it was"
                 )));
                 return self.record(about, &[], "unknown", &End::because(state, why));
             }

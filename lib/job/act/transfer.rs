@@ -63,11 +63,16 @@ impl Parcel<'_> {
         Ok(to.at(name))
     }
 
-    /// Where it lies in `to`, if it does: what a move came to whose end nobody saw.
-    pub fn found(&self, to: &Path) -> Option<PathBuf> {
-        let to = Dir::open(to).ok()?;
-        let name = self.names().into_iter().find(|name| self.is_held(&to, name).unwrap_or(false))?;
-        Some(to.at(name))
+    /// Where it lies in `to`, durable on return, if it does: what a move came to whose end nobody saw.
+    pub fn found(&self, to: &Path) -> Result<Option<PathBuf>> {
+        let Ok(to) = Dir::open(to) else { return Ok(None) };
+        for name in self.names() {
+            if self.is_held(&to, &name)? {
+                make_durable(&to, &name)?;
+                return Ok(Some(to.at(name)));
+            }
+        }
+        Ok(None)
     }
 
     fn source(&self) -> Result<(Dir, OsString)> {
@@ -100,10 +105,7 @@ impl Parcel<'_> {
 
     /// The bytes lie under another name, durable once that directory is synced: the source can go.
     fn forget_source(&self, from: &Dir, name: &OsStr, to: &Dir, found: &OsStr) -> Result<PathBuf> {
-        if let Ok(file) = to.open_file(found) {
-            durable::sync(&file).map_err(|why| Error::writing(to.at(found), why))?;
-        }
-        to.sync()?;
+        make_durable(to, found)?;
         from.remove(name).map_err(|why| Error::writing(self.path, why))?;
         from.sync()?;
         Ok(to.at(found))
@@ -113,7 +115,7 @@ impl Parcel<'_> {
         let names = self.names();
         for name in &names {
             if self.is_held(to, name)? {
-                to.sync()?;
+                make_durable(to, name)?;
                 return Ok(name.clone());
             }
         }
@@ -153,6 +155,13 @@ impl Parcel<'_> {
         }
         Err(every_name_is_taken(to, self.path.file_name().unwrap_or_default()))
     }
+}
+
+/// Somebody else may have put it there and not waited for the disk.
+fn make_durable(dir: &Dir, name: &OsStr) -> Result<()> {
+    let file = dir.open_file(name).map_err(|why| Error::reading(dir.at(name), why))?;
+    durable::sync(&file).map_err(|why| Error::writing(dir.at(name), why))?;
+    dir.sync()
 }
 
 /// Files that are moved follow the umask, and so do the directories made for them.
@@ -210,7 +219,7 @@ mod tests {
         std::fs::write(to.join(".mailloop-t"), "left by a crash").unwrap();
         let longer = to.join(format!("a-{}.pdf", &sha256[..8]));
         assert_eq!(parcel.cp(&to).unwrap(), longer);
-        assert_eq!(parcel.found(&to), Some(longer.clone()));
+        assert_eq!(parcel.found(&to).unwrap(), Some(longer.clone()));
         assert_eq!(parcel.mv(&to).unwrap(), longer);
         assert!(!path.exists());
         assert_eq!(std::fs::read(to.join("a.pdf")).unwrap(), b"other");
