@@ -5,26 +5,21 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
 use crate::mail::sniff;
 use crate::mail::summary::Summary;
-use crate::record::{File, Message, hex};
+use crate::record::File;
 use crate::report;
 use crate::rules::letter::Letter;
 use crate::rules::template::{self, Values};
-use crate::store::{journal, maildir};
+use crate::store::journal;
 
+use super::bytes::Bytes;
 use super::items::Item;
-
-/// How much of a message is read for its header; a longer header is not judged.
-const LONGEST_HEADER: usize = 1 << 20;
+use super::message::{Opened, Unread};
 
 /// A file and the message it is said to come out of; nothing was read of them yet.
 pub(super) struct Subject {
@@ -196,121 +191,6 @@ impl Known {
             rule: String::new(),
         }
     }
-}
-
-/// A message's header and the digest of its bytes.
-struct Opened {
-    path: PathBuf,
-    head: Vec<u8>,
-    sha256: String,
-    /// The header is longer than what was read of it.
-    is_cut: bool,
-}
-
-/// A message of which nothing can be judged.
-struct Unread {
-    why: String,
-    /// Where it lies, though it is not what it should be.
-    path: Option<PathBuf>,
-}
-
-impl Unread {
-    fn because(why: impl Into<String>) -> Unread {
-        Unread { why: why.into(), path: None }
-    }
-
-    /// What lies there but can't be judged may be a bounce; what is gone, or was never known, is what a file without
-    /// a message is: nothing is known of it.
-    fn letter(&self) -> Letter {
-        let brake = self.path.as_ref().map(|_| format!("cannot be judged: {}", self.why));
-        Letter { brake, ..Letter::unknown(&self.why) }
-    }
-}
-
-impl Opened {
-    fn of(message: &Message, whole: bool) -> Result<Opened, Unread> {
-        let Some(said) = message.path.get() else {
-            return Err(Unread::because("its record names no message file"));
-        };
-        let Some(path) = maildir::locate(said) else {
-            return Err(Unread::because(format!("its message {} is gone", said.display())));
-        };
-        let doubt = |why: String| Unread { why, path: Some(path.clone()) };
-        let bytes = Bytes::of_message(&path, whole).map_err(|error| doubt(error.to_string()))?;
-        if whole && message.sha256.as_ref().is_some_and(|said| *said != bytes.sha256) {
-            let why = format!("{} is not the message that its record speaks of", path.display());
-            return Err(doubt(why));
-        }
-        let is_cut = bytes.size > bytes.head.len() as u64 && !has_end_of_header(&bytes.head);
-        Ok(Opened { path, head: bytes.head, sha256: bytes.sha256, is_cut })
-    }
-
-    fn letter(&self) -> Letter {
-        match self.is_cut {
-            false => Letter::of(&self.head),
-            true => {
-                let brake = Some("has a header too long to judge".to_string());
-                Letter { brake, ..Letter::unknown("its message's header is too long to judge") }
-            }
-        }
-    }
-}
-
-struct Bytes {
-    /// The beginning.
-    head: Vec<u8>,
-    /// Of all of it; empty where only the beginning was read.
-    sha256: String,
-    size: u64,
-}
-
-impl Bytes {
-    /// Enough of a file to tell its type.
-    fn of_file(path: &Path, whole: bool) -> Result<Bytes> {
-        Bytes::read(path, whole, |head| head.len() >= sniff::HEAD)
-    }
-
-    /// A message's header, or as much of it as is judged.
-    fn of_message(path: &Path, whole: bool) -> Result<Bytes> {
-        Bytes::read(path, whole, |head| has_end_of_header(head) || head.len() >= LONGEST_HEADER)
-    }
-
-    /// Reads a file once, whatever its size, keeping its beginning until that is `enough`.
-    fn read(path: &Path, whole: bool, enough: impl Fn(&[u8]) -> bool) -> Result<Bytes> {
-        let failed = |why| Error::reading(path, why);
-        let mut file = fs::File::open(path).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len();
-        let mut bytes = Bytes { head: Vec::new(), sha256: String::new(), size };
-        let (mut digest, mut read, mut is_enough) = (Sha256::new(), 0, false);
-        let mut buffer = vec![0; 32 * 1024];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    read += n as u64;
-                    if !is_enough {
-                        bytes.head.extend_from_slice(&buffer[..n]);
-                        is_enough = enough(&bytes.head);
-                    }
-                    if whole {
-                        digest.update(&buffer[..n]);
-                    } else if is_enough {
-                        return Ok(bytes);
-                    }
-                }
-                Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(why) => return Err(failed(why)),
-            }
-        }
-        if whole {
-            (bytes.sha256, bytes.size) = (hex(&digest.finalize()), read);
-        }
-        Ok(bytes)
-    }
-}
-
-fn has_end_of_header(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, b"\n\n").is_some() || memchr::memmem::find(bytes, b"\n\r\n").is_some()
 }
 
 /// For what has no magic: text if it reads as text.

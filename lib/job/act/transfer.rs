@@ -112,6 +112,9 @@ impl Parcel<'_> {
     }
 
     fn copy(&self, to: &Dir) -> Result<OsString> {
+        let aside = format!(".mailloop-{}", self.tag);
+        // What an earlier try left; nobody else uses this tag now.
+        to.remove(&aside).map_err(|why| Error::writing(to.at(&aside), why))?;
         let names = self.names();
         for name in &names {
             if self.is_held(to, name)? {
@@ -119,9 +122,6 @@ impl Parcel<'_> {
                 return Ok(name.clone());
             }
         }
-        let aside = format!(".mailloop-{}", self.tag);
-        // What an earlier try left; nobody else uses this tag now.
-        to.remove(&aside).map_err(|why| Error::writing(to.at(&aside), why))?;
         let written = self.write(to, &aside).and_then(|()| self.name_copy(to, &aside, &names));
         if written.is_err() {
             let _ = to.remove(&aside);
