@@ -11,7 +11,7 @@ use mailloop::cli::{self, Output, Place, Voice};
 use mailloop::error::{Error, Kind, Result, Status};
 use mailloop::job::act::{self, Mode, Options, Orders, Start};
 use mailloop::job::settings::Settings;
-use mailloop::report::Records;
+use mailloop::report::{Form, Records};
 
 /// Print, or run once, a command for each file that came in the mail
 ///
@@ -41,6 +41,9 @@ struct Arguments {
     /// Only say which rule matches each file, and why the others do not
     #[arg(long, conflicts_with = "again")]
     explain: bool,
+    /// Only check the rules, and say each of them in a sentence
+    #[arg(long, conflicts_with_all = ["files", "pending", "run", "once", "again", "explain", "dry_run", "command", "json", "null"])]
+    check: bool,
     /// Print what --run or --once would act on now; claim and run nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -70,15 +73,35 @@ Examples:
   mail-act --pending ~/in --explain
       says of each file which rule matches, and why the others do not
 
-A rule in the configuration file; the first that matches decides:
+A rule in the configuration file; the first that matches decides (mail-act --check says each in a sentence):
   [[rule]]
   name = \"print\"
   type = \"application/pdf\"              # by content, read when it is decided
   from = [\"*@by.example\"]               # the only address in the message's From; * is anything
   run  = [\"lp\", \"-d\", \"office\", \"-t\", \"{name}\", \"--\", \"{path}\"]
+
+What a rule can ask of a file; all of it must fit, and of a list one. What is not known does not fit:
+  type, file (its name), larger_than, smaller_than (\"10M\"), from, to (To or Cc), subject,
+  account, mailbox (by where the message lies), older_than, newer_than (\"2d\"; since the server received it),
+  list_id (in List-Id; mail from lists is taken only by rules that ask for it, \"*\" is any list)
+  not = { subject = \"*draft*\" }         # the same keys: what does not fit all of this
+
+What it does, exactly one of:
+  run = [\"program\", \"argument\", …]    # no shell
+  print = \"office\"                      # lp; with duplex = \"long-edge\" (\"short-edge\", \"none\"),
+                                        # media = \"A4\", copies = 2, title = \"{name}\"
+  move = \"~/Papers\"                     # or copy: durable, and never over another file
+and how:
+  continue = true                       # the rules after it are asked too
   once_per = \"message\"                  # or \"file\": the same bytes in two messages are acted on once
   max_per_hour = 30                     # more are held and tried again at the next run
+  max_size = \"20M\"                      # larger files are held until `mail-loop retry`
   timeout = \"2m\"
+  tries = 20                            # how often, while it ends with 75 or takes too long
+  repeatable = true                     # do it once more where nobody knows whether it was done
+
+No rule acts on our own mail come back (a Mailloop-… field), on what a machine sent (Auto-Submitted), on bounces
+(an empty Return-Path) and on reports (multipart/report).
 
 Placeholders, each inside one word of the command, which never becomes two:
   {} {path}   the file (put at the end where the command has no placeholder)
@@ -98,11 +121,15 @@ words are the same rule. What was claimed but never settled, because the process
 reported at each run and not repeated before you say --again. Where mail has an account with `start`, older mail is
 skipped.
 
+A command that ends with 75 or takes too long is tried again after 1, 2, 4, … minutes, at most an hour, by the first
+run after that; after the last try it is dead: told once, shown by `mail-loop history --is dead`. What commands print
+is kept: `mail-loop history --output NUMBER`.
+
 Exit status:
   0   done, or nothing to do        64  the command line was wrong
   65  a record or a value cannot be used    66  a file, or the program to run, is missing
   69  a command failed              74  reading or writing failed
-  75  a command failed with 75 or took too long, or files are held by max_per_hour
+  75  a command failed with 75 or took too long and is tried again, or files are held by max_per_hour
   76  nobody knows whether some command ran    78  the configuration is wrong";
 
 fn main() -> ExitCode {
@@ -111,6 +138,9 @@ fn main() -> ExitCode {
 
 fn job(arguments: Arguments) -> Result<Status> {
     let options = options(&arguments)?;
+    if arguments.check {
+        return act::check(&options.orders, &mut Records::stdout(Form::Lines));
+    }
     let mut records = Records::stdout(arguments.output.form());
     if arguments.pending {
         return act::pending(&options, &arguments.files, &mut records);

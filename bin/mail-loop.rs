@@ -8,9 +8,11 @@ use clap::{Args, Parser, Subcommand};
 use mailloop::cli::{self, Place, Voice};
 use mailloop::config::Server;
 use mailloop::error::{Error, Kind, Result, Status};
+use mailloop::job::r#loop::history::{self, Filter, Word};
 use mailloop::job::r#loop::{self, DemoOptions, Plan, init};
 use mailloop::job::settings::{self, Settings};
 use mailloop::report::{self, Form, Records};
+use mailloop::store::ledger::State;
 
 /// Fetch mail, take files out of it and act on them, again and again
 #[derive(Parser)]
@@ -36,6 +38,10 @@ Examples:
   mail-loop run                   go on until stopped; at once when the server announces mail
   mail-loop status                does it live? 0 ok, 1 degraded, 2 down
   mail-loop history --last 20     what was done, and what is unknown
+  mail-loop history --is unknown --is dead
+                                  what waits for you; --output NUMBER shows what a command printed
+  mail-loop settle done 17        you looked: claim 17 was done
+  mail-loop retry --is dead       the printer is back: do all of them once more
 
 A loop is a [loop.NAME] of the configuration. What one stage did not finish, its next run takes up: after a crash or
 a power cut nothing is lost, and nothing is done twice unasked.
@@ -71,10 +77,63 @@ enum What {
         /// Records are JSON, one object a line
         #[arg(long)]
         json: bool,
-        /// Only the last N
-        #[arg(long, value_name = "N")]
-        last: Option<usize>,
+        /// Show what the command of this claim printed
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["json", "numbers", "states", "rule", "path", "since", "last"])]
+        output: Option<u64>,
+        #[command(flatten)]
+        meant: Meant,
     },
+    /// Do claims once more, whatever became of them: at the next run that meets their files
+    Retry(Meant),
+    /// Give claims up: they are not done, and nothing more is said of them
+    Forget(Meant),
+    /// Say how claims ended, where you looked and know
+    Settle {
+        /// What became of them
+        #[arg(value_name = "done|failed", value_parser = ["done", "failed"])]
+        how: String,
+        /// How you know
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+        #[command(flatten)]
+        meant: Meant,
+    },
+}
+
+/// Which claims.
+#[derive(Args)]
+struct Meant {
+    /// Numbers of claims, as history shows them
+    #[arg(value_name = "NUMBER")]
+    numbers: Vec<u64>,
+    /// Those in this state: claimed, emitted, done, failed, later, unknown, dead, held, skipped, free
+    #[arg(long = "is", value_name = "STATE", value_parser = history::state)]
+    states: Vec<State>,
+    /// Those of this rule; * stands for anything
+    #[arg(long, value_name = "NAME")]
+    rule: Option<String>,
+    /// Those of files with this path; * stands for anything
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// Those made since then: a time (RFC 3339), or how long ago (2h, 3d)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<jiff::Timestamp>,
+    /// Only the last N of them
+    #[arg(long, value_name = "N")]
+    last: Option<usize>,
+}
+
+impl From<Meant> for Filter {
+    fn from(meant: Meant) -> Filter {
+        let Meant { numbers, states, rule, path, since, last } = meant;
+        Filter { numbers, states, rule, path, since, last }
+    }
+}
+
+fn since(text: &str) -> Result<jiff::Timestamp, String> {
+    let ago = |ago| jiff::Timestamp::now().checked_sub(ago).ok();
+    let at = text.parse().ok().or_else(|| cli::duration(text).ok().and_then(ago));
+    at.ok_or_else(|| format!("{text:?} is no time; write 2026-11-21T00:00:00Z, 2h or 3d"))
 }
 
 /// Which loops, and how they tell.
@@ -150,12 +209,31 @@ fn run(arguments: Arguments, health: &std::cell::Cell<Option<u8>>) -> Result<Sta
             let worst = r#loop::status(&settings, jiff::Timestamp::now(), &mut Records::stdout(form(json)))?;
             health.set(Some(worst.code()));
         }
-        What::History { json, last } => {
+        What::History { json, output, meant } => {
             let settings = Settings::load(&place)?;
-            r#loop::history(&settings, last, &mut Records::stdout(form(json)))?;
+            let records = &mut Records::stdout(form(json));
+            match output {
+                Some(number) => history::output(&settings, number, records)?,
+                None => history::show(&settings, &meant.into(), records)?,
+            }
+        }
+        What::Retry(meant) => return tell(&place, meant, Word::Retry),
+        What::Forget(meant) => return tell(&place, meant, Word::Forget),
+        What::Settle { how, why, meant } => {
+            let state = if how == "done" { State::Done } else { State::Failed };
+            return tell(&place, meant, Word::Settle(state, why));
         }
     }
     Ok(Status::DONE)
+}
+
+fn tell(place: &Place, meant: Meant, word: Word) -> Result<Status> {
+    let filter = Filter::from(meant);
+    if filter.is_empty() {
+        return Err(Error::plain(Kind::Usage, "which claims? name their numbers, or say --is STATE")
+            .hint("`mail-loop history` shows all"));
+    }
+    history::tell(&Settings::load(place)?, &filter, &word)
 }
 
 fn form(json: bool) -> Form {

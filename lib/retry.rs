@@ -10,6 +10,11 @@ pub fn queue_pause(tries: u32) -> Duration {
     doubled(Duration::from_secs(60), tries, Duration::from_secs(4 * 3600))
 }
 
+/// The pause after `tries` times that a command failed for now: 1, 2, 4, … minutes, at most an hour.
+pub fn action_pause(tries: u32) -> Duration {
+    doubled(Duration::from_secs(60), tries, Duration::from_secs(3600))
+}
+
 /// How long a server is left alone after `failures` in a row: 1, 2, 4, 8, then 15 minutes.
 pub fn relay_pause(failures: u32) -> Duration {
     doubled(Duration::from_secs(60), failures, Duration::from_secs(15 * 60))

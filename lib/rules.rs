@@ -1,74 +1,94 @@
 //! Which rule acts on a file, and why, in one sentence each.
 //!
-//! Pure: facts in, a decision out. The first rule that matches decides. Whatever is doubtful about the sender is a
-//! reason not to match. How a matching rule's command is made from the facts stands in [`template`], how it is
+//! Pure: facts in, a decision out. The first rule that matches decides, unless it says `continue`. Whatever is
+//! doubtful about what a rule asks is a reason not to match, under `not` too. How a matching rule's command is made from the facts stands in [`template`], how it is
 //! written so that `sh` reads it back in [`shell`].
+
+use std::time::Duration;
 
 use crate::config::Rule;
 
+mod condition;
+pub mod letter;
+pub mod sentence;
 pub mod shell;
 pub mod template;
 
-/// What is known of a file at the moment of the decision, from its bytes and its message's bytes.
+use condition::Verdict;
+use letter::Letter;
+
+/// Something that a rule judges, or why nobody knows it, in words.
+pub type Fact<T> = Result<T, String>;
+
+/// What is known of a file at the moment of the decision, from its bytes and its message's bytes and places.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Its type by content.
     pub media_type: String,
-    /// Who sent the message that it came out of.
-    pub from: Sender,
-}
-
-/// The outermost message's only From address, or why there is none to judge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sender {
-    /// Exactly one address.
-    Known(String),
-    /// In words that follow "its sender is not known: ".
-    Unknown(String),
+    /// Its name on disk.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// What the message that it came out of says.
+    pub letter: Letter,
+    /// The account in whose Maildir the message lies.
+    pub account: Fact<String>,
+    /// The mailbox that it came from.
+    pub mailbox: Fact<String>,
+    /// How long ago the server received the message.
+    pub age: Fact<Duration>,
 }
 
 /// What was decided for one file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Decision<'a> {
-    /// The rule that acts, and why it matches.
-    pub matched: Option<(&'a Rule, String)>,
-    /// The rules before it (all of them where none matched), and why each did not match.
-    pub passed: Vec<(&'a Rule, String)>,
+    /// Why no rule is asked at all.
+    pub brake: Option<String>,
+    /// The rules that were asked, each with its number, in their order: why it matches, or why not.
+    pub asked: Vec<(usize, &'a Rule, Result<String, String>)>,
 }
 
-/// Finds the first rule that matches.
+/// Asks the rules until one matches that does not continue; mail that must not cause any action is asked nothing.
 pub fn decide<'a>(rules: &'a [Rule], facts: &Facts) -> Decision<'a> {
-    let mut passed = Vec::new();
-    for rule in rules {
-        match judge(rule, facts) {
-            Ok(why) => return Decision { matched: Some((rule, why)), passed },
-            Err(why) => passed.push((rule, why)),
+    if let Some(why) = &facts.letter.brake {
+        return Decision { brake: Some(format!("its message {why}")), asked: Vec::new() };
+    }
+    let mut decision = Decision::default();
+    for (number, rule) in rules.iter().enumerate() {
+        let verdict = judge(rule, facts);
+        let ends = verdict.is_ok() && !rule.continues;
+        decision.asked.push((number, rule, verdict));
+        if ends {
+            break;
         }
     }
-    Decision { matched: None, passed }
+    decision
 }
 
 /// Why `rule` matches, or why not; each is a sentence without its full stop.
 pub fn judge(rule: &Rule, facts: &Facts) -> Result<String, String> {
-    let mut reasons = Vec::new();
     if rule.authenticated {
         return Err("it asks for a proven sender, which this version cannot prove".into());
     }
-    if let Some(wanted) = &rule.media_type {
-        if !matches(wanted, &facts.media_type) {
-            return Err(format!("its type is {}, not {wanted}", facts.media_type));
+    let mut reasons = match condition::ask(&rule.when, facts) {
+        Verdict::Fits(reasons) => reasons,
+        Verdict::Differs(why) | Verdict::Doubtful(why) => return Err(why),
+    };
+    if rule.when.list_id.is_empty() {
+        match &facts.letter.list {
+            Ok(None) => {}
+            Ok(Some(id)) => {
+                return Err(format!("it came through the mailing list {id}, and the rule has no list_id"));
+            }
+            Err(why) => return Err(format!("it came through a mailing list: {why}")),
         }
-        reasons.push(format!("its type is {}", facts.media_type));
     }
-    if !rule.from.is_empty() {
-        let from = match &facts.from {
-            Sender::Known(from) => from,
-            Sender::Unknown(why) => return Err(format!("its sender is not known: {why}")),
-        };
-        if !rule.from.iter().any(|pattern| matches(pattern, from)) {
-            return Err(format!("it is from {from}, not from {}", rule.from.join(" or ")));
+    if let Some(not) = &rule.not {
+        match condition::ask(not, facts) {
+            Verdict::Fits(why) => return Err(format!("{}, which it must not be", why.join(" and "))),
+            Verdict::Doubtful(why) => return Err(format!("{why}; the rule excludes some")),
+            Verdict::Differs(why) => reasons.push(why),
         }
-        reasons.push(format!("it is from {from}"));
     }
     Ok(match reasons.is_empty() {
         true => "the rule takes every file".into(),
@@ -102,8 +122,21 @@ mod tests {
         crate::config::Config::parse(text, std::path::Path::new("c"), None).unwrap().rule
     }
 
-    fn facts(media_type: &str, from: &str) -> Facts {
-        Facts { media_type: media_type.into(), from: Sender::Known(from.into()) }
+    fn facts(media_type: &str, head: &str) -> Facts {
+        Facts {
+            media_type: media_type.into(),
+            name: "work.pdf".into(),
+            size: 1000,
+            letter: Letter::of(format!("{head}\n\n").as_bytes()),
+            account: Ok("school".into()),
+            mailbox: Err("no place".into()),
+            age: Ok(Duration::from_secs(3600)),
+        }
+    }
+
+    fn matching(rules: &[Rule], facts: &Facts) -> Vec<String> {
+        let asked = decide(rules, facts).asked.into_iter();
+        asked.filter(|(_, _, why)| why.is_ok()).map(|(_, rule, _)| rule.name.clone()).collect()
     }
 
     #[test]
@@ -138,26 +171,84 @@ mod tests {
             "[[rule]]\nname='a'\ntype='image/*'\nrun=['x']\n[[rule]]\nname='b'\nfrom=['*@y']\nrun=['x']\n\
              [[rule]]\nname='c'\ntype='application/pdf'\nfrom=['q@x', '*@z']\nrun=['x']\n[[rule]]\nname='d'\nrun=['x']",
         );
-        let decision = decide(&rules, &facts("application/pdf", "a@z"));
-        let (rule, why) = decision.matched.unwrap();
+        let asked: Vec<Result<String, String>> = decide(&rules, &facts("application/pdf", "From: a@z"))
+            .asked
+            .into_iter()
+            .map(|(_, _, why)| why)
+            .collect();
         assert_eq!(
-            (rule.name.as_str(), why.as_str()),
-            ("c", "its type is application/pdf and it is from a@z")
+            asked,
+            [
+                Err("its type is application/pdf, not image/*".into()),
+                Err("it is from a@z, not from *@y".into()),
+                Ok("its type is application/pdf and it is from a@z".into())
+            ]
         );
-        let passed: Vec<&str> = decision.passed.iter().map(|(_, why)| why.as_str()).collect();
-        assert_eq!(passed, ["its type is application/pdf, not image/*", "it is from a@z, not from *@y"]);
-        assert_eq!(decide(&rules, &facts("text/plain", "a@z")).matched.unwrap().0.name, "d");
+        assert_eq!(matching(&rules, &facts("text/plain", "From: a@z")), ["d"]);
     }
 
     #[test]
     fn a_doubtful_sender_matches_no_rule_that_asks_for_one() {
-        let rules = rules("[[rule]]\nname='a'\nfrom=['*']\nrun=['x']\n");
-        let facts = Facts {
-            media_type: "application/pdf".into(),
-            from: Sender::Unknown("the message has two From fields".into()),
-        };
-        let decision = decide(&rules, &facts);
-        assert!(decision.matched.is_none());
-        assert_eq!(decision.passed[0].1, "its sender is not known: the message has two From fields");
+        let rules = rules(
+            "[[rule]]\nname='a'\nfrom=['*']\nrun=['x']\n[[rule]]\nname='b'\nnot={from='x@y'}\nrun=['x']",
+        );
+        assert_eq!(matching(&rules, &facts("application/pdf", "From: a@z")), ["a"]);
+        let doubtful = facts("application/pdf", "From: a@z\nFrom: b@z");
+        assert!(matching(&rules, &doubtful).is_empty());
+        let why = decide(&rules, &doubtful).asked[0].2.clone().unwrap_err();
+        assert!(why.starts_with("its sender is not known: its message has 2 From fields"), "{why}");
+    }
+
+    #[test]
+    fn each_condition_fits_or_does_not() {
+        let head = "From: a@z\nTo: me@x, you@x\nCc: all@x\nSubject: Homework 3";
+        for (condition, fits) in [
+            ("file='*.PDF'", true),
+            ("file=['*.doc', 'w*']", true),
+            ("file='*.doc'", false),
+            ("larger_than=999", true),
+            ("larger_than='1K'", false),
+            ("smaller_than='1K'", true),
+            ("smaller_than=1000", false),
+            ("account='school'", true),
+            ("account='work'", false),
+            ("mailbox='*'", false),
+            ("to='all@x'", true),
+            ("to='*@y'", false),
+            ("subject='homework*'", true),
+            ("subject='homework'", false),
+            ("older_than='30m'", true),
+            ("older_than='2h'", false),
+            ("newer_than='2h'", true),
+            ("newer_than='1h'", false),
+            ("not={file='*.doc'}", true),
+            ("not={file='*.pdf'}", false),
+            ("not={file='*.pdf', to='*@y'}", true),
+            // What nobody knows may be what is excluded.
+            ("not={mailbox='spam'}", false),
+            ("list_id='*'", false),
+        ] {
+            let rules = rules(&format!("[[rule]]\nname='a'\nrun=['x']\n{condition}\n"));
+            assert_eq!(!matching(&rules, &facts("x/y", head)).is_empty(), fits, "{condition}");
+        }
+    }
+
+    #[test]
+    fn list_mail_is_taken_where_it_is_asked_for() {
+        let rules = rules("[[rule]]\nname='a'\nrun=['x']\n[[rule]]\nname='b'\nlist_id='*.x'\nrun=['x']");
+        assert_eq!(matching(&rules, &facts("x/y", "List-Id: All <all.x>")), ["b"]);
+        assert!(matching(&rules, &facts("x/y", "List-Id: <all.x>\nList-Id: <b.x>")).is_empty());
+        assert_eq!(matching(&rules, &facts("x/y", "From: a@b")), ["a"]);
+    }
+
+    #[test]
+    fn continue_asks_the_next_and_a_brake_asks_none() {
+        let rules = rules(
+            "[[rule]]\nname='a'\ncontinue=true\nrun=['x']\n[[rule]]\nname='b'\nrun=['x']\n[[rule]]\nname='c'\nrun=['x']",
+        );
+        assert_eq!(matching(&rules, &facts("x/y", "From: a@b")), ["a", "b"]);
+        let bounce = decide(&rules, &facts("x/y", "Return-Path: <>")).brake.unwrap();
+        assert_eq!(bounce, "its message is a bounce (its return path is empty)");
+        assert!(matching(&rules, &facts("x/y", "Return-Path: <>")).is_empty());
     }
 }

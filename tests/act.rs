@@ -271,12 +271,15 @@ fn a_failing_command_is_told_and_settled() {
     let ran = run(&["--", "./fail", "3", "{}"], 69).err_has("./fail failed with status 3: more paper");
     assert_eq!((&ran.json()[0]["state"], &ran.json()[0]["exit"]), (&json!("failed"), &json!(3)));
     assert!(run(&["--", "./fail", "3", "{}"], 0).out_text().contains("skipped"));
-    run(&["--", "./fail", "75", "{}"], 75).err_has("for now");
+    run(&["--", "./fail", "75", "{}"], 75).err_has("for now").err_has("try 1 of 20, the next from");
+    let ran = run(&["--", "./fail", "75", "{}"], 75).err_has("tried again from");
+    assert_eq!(ran.json()[0]["state"], "skipped");
+    run(&["--again", "--", "./fail", "75", "{}"], 75).err_has("try 2 of 20");
     let ran = run(&["--", "sh", "-c", "kill -9 $$"], 69).err_has("signal 9");
     assert_eq!(ran.json()[0]["signal"], 9);
     let ran =
         run(&["--timeout", "50ms", "--", "sh", "-c", "sleep 600"], 75).err_has("took longer than 0.05s");
-    assert_eq!(ran.json()[0]["state"], "failed");
+    assert_eq!(ran.json()[0]["state"], "later");
     // What could not start surely did not happen: it may be tried again without asking.
     run(&["--", "./later"], 66).err_has("./later");
     script(&bench, "later", COUNT);

@@ -138,6 +138,28 @@ fn a_failed_action_degrades_the_status() {
 }
 
 #[test]
+fn what_is_given_up_degrades_the_status_until_somebody_decides() {
+    let home = Home::new("run");
+    let config = home.bench.path("home/.config/mailloop/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replacen("[[rule]]", "[[rule]]\ntries = 1", 1)).unwrap();
+    home.bench.deliver_pdf("one");
+    home.bench.write("count", "#!/bin/sh\nexit 75\n");
+    home.bench.cmd("mail-loop").arg("once").run().fails(75).err_has("given up after 1 tries");
+    assert_eq!(home.status(), 1);
+    let status = home.bench.cmd("mail-loop").args(["status", "--json"]).run().fails(1).json();
+    assert_eq!(status[1]["dead"], 1);
+    home.bench.write("count", "#!/bin/sh\nexit 0\n");
+    home.bench.cmd("mail-loop").arg("once").run().ok();
+    assert_eq!(home.status(), 1, "it stays dead unasked");
+    home.bench.cmd("mail-loop").args(["retry", "--is", "dead"]).run().ok();
+    home.bench.cmd("mail-loop").arg("once").run().ok();
+    assert_eq!(home.status(), 0);
+    let done = home.bench.cmd("mail-loop").args(["history", "--json", "--is", "done"]).run().ok().json();
+    assert_eq!(done.len(), 1);
+}
+
+#[test]
 fn a_removed_file_is_no_trouble() {
     let home = Home::new("run");
     home.bench.deliver_pdf("one");
@@ -212,6 +234,6 @@ fn bad_configurations_are_told_with_their_place() {
     bench.cmd("mail-fetch").arg("x").run().fails(78).err_has("written to by others");
     bench.write(config, "[[rule]]\nname = \"p\"\nrun = [\"lp\"]\nauthenticated = true\n");
     std::fs::set_permissions(bench.path(config), mode(0o600)).unwrap();
-    bench.cmd("mail-act").arg("--check").run().fails(64);
+    bench.cmd("mail-act").arg("--check").run().fails(78).err_has("line 1, column 1");
     bench.cmd("mail-act").arg("x.pdf").run().fails(78).err_has("line 1, column 1");
 }

@@ -15,8 +15,10 @@ use place::Blame;
 mod outbound;
 mod peer;
 mod place;
+mod rule;
 pub use outbound::{Outbound, Rate};
 pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
+pub use rule::{Action, Conditions, Duplex, OncePer, Patterns, Print, Rule};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -24,7 +26,7 @@ pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
 pub struct Config {
     /// `[account.NAME]`
     pub account: BTreeMap<String, Account>,
-    /// `[[rule]]`, in their order: the first that matches decides.
+    /// `[[rule]]`, in their order: the first that matches decides, unless it continues.
     pub rule: Vec<Rule>,
     /// `[loop.NAME]`
     #[serde(rename = "loop")]
@@ -91,44 +93,6 @@ pub struct Account {
 
 fn inbox() -> Vec<String> {
     vec!["INBOX".into()]
-}
-
-/// Which files a command is run for.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// What it is called in records and in the ledger.
-    pub name: String,
-    /// Type by content; `*` stands for anything.
-    #[serde(rename = "type")]
-    pub media_type: Option<String>,
-    /// Patterns for the only address in From; any of them.
-    #[serde(default)]
-    pub from: Vec<String>,
-    /// Only where the sender is proven; not built yet, so true is refused.
-    #[serde(default)]
-    pub authenticated: bool,
-    /// The command, word by word; no shell.
-    pub run: Vec<String>,
-    /// How many may run in any hour; beyond it files are held.
-    pub max_per_hour: Option<u32>,
-    /// What counts as the same thing.
-    #[serde(default)]
-    pub once_per: OncePer,
-    /// How long the command may take.
-    #[serde(default, deserialize_with = "time")]
-    pub timeout: Option<Duration>,
-}
-
-/// What a rule does once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OncePer {
-    /// The same file in another message is another action.
-    #[default]
-    Message,
-    /// The same bytes are acted on once, whoever sends them again.
-    File,
 }
 
 /// Fetch, dissect and act for one account, again and again.
@@ -273,26 +237,7 @@ impl Config {
             }
         }
         outbound::check(&self.account)?;
-        let mut names = std::collections::BTreeSet::new();
-        for (number, rule) in self.rule.iter().enumerate() {
-            let key = Blame::Rule(number);
-            if rule.name.is_empty() || !names.insert(rule.name.as_str()) {
-                return Err((key, format!("rule {:?}: a rule needs a name of its own", rule.name)));
-            }
-            if rule.run.is_empty() {
-                return Err((key, format!("rule {:?}: run has no words", rule.name)));
-            }
-            if rule.authenticated {
-                return Err((
-                    key,
-                    format!(
-                        "rule {:?}: authenticated = true is not built into this version, \
-                    and acting on unproven senders instead would be worse than refusing",
-                        rule.name
-                    ),
-                ));
-            }
-        }
+        rule::check(&self.rule)?;
         for (name, each) in &self.loops {
             let key = Blame::Loop(name.clone());
             let Some(account) = self.account.get(&each.account) else {
@@ -302,7 +247,7 @@ impl Config {
                 return Err((key, format!("loop {name}: account {:?} has no maildir", each.account)));
             }
             for rule in each.rules.iter().flatten() {
-                if !names.contains(rule.as_str()) {
+                if !self.rule.iter().any(|known| known.name == *rule) {
                     return Err((key, format!("loop {name}: there is no rule {rule:?}")));
                 }
             }
@@ -323,6 +268,7 @@ impl Config {
             account.smtp.iter_mut().for_each(|server| server.expand(home));
         }
         self.loops.values_mut().for_each(|each| tilde(&mut each.files));
+        self.rule.iter_mut().for_each(|rule| rule.expand(tilde));
     }
 }
 

@@ -1,39 +1,46 @@
 //! Acting on files: the command that a rule or the command line asks for is printed, or run, once for each.
 //!
-//! The way of a file: what it is and where it came from (`facts`), which command that makes (`orders`), whether it
-//! was done before (`store::ledger`), then print the command or run it (`command`), and say so. Nothing is run
+//! The way of a file: what it is and where it came from (`facts`, `place`), what is to be done with it (`orders`),
+//! whether it was done before (`store::ledger`), then print the command, or do it (`command`, `transfer`), and say so. Nothing is run
 //! before its claim is durable, and no lock is held while it runs. Asked to end, the job finishes the file in hand.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Kind, Result, Status};
-use crate::record::File;
+use crate::record::hex;
 use crate::report::{self, Records};
 use crate::stop;
 use crate::store::journal;
-use crate::store::ledger::{Again, Claim, Claimed, End, Key, Ledger, State};
+use crate::store::ledger::{Again, Claim, Claimed, End, Key, Ledger, Past, State};
 
+mod bytes;
 mod command;
 mod facts;
 mod items;
+mod message;
 mod orders;
+mod pending;
+mod perform;
+mod place;
 mod start;
 mod tell;
+mod transfer;
 pub use items::{Item, from_paths, from_reader, stdin};
 pub use orders::Orders;
 pub use start::Start;
 
 use facts::{Journals, Known, Subject};
-use orders::Order;
+use orders::{Choice, Order};
 use tell::{About, lossy};
 
 /// How long a command may take where neither its rule nor the caller says so.
 pub const LIMIT: Duration = Duration::from_secs(300);
-
-/// In the place of a rule's name, for files that were removed before a rule could decide.
-const GONE: &str = "(gone)";
 
 /// What happens with a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +126,15 @@ pub fn pending(options: &Options, outs: &[PathBuf], records: &mut Records<'_>) -
     actor.close()
 }
 
+/// Says each rule in a sentence; that they could be read at all is the check.
+pub fn check(orders: &Orders, records: &mut Records<'_>) -> Result<Status> {
+    for (name, sentence) in orders.sentences() {
+        records.text(report::printable(&format!("rule {name} {sentence}")).as_bytes())?;
+    }
+    records.flush()?;
+    Ok(Status::DONE)
+}
+
 struct Actor<'a, 'r> {
     options: &'a Options,
     /// Whether the items come from a journal, so that what is done already is no news.
@@ -178,53 +194,6 @@ impl<'a, 'r> Actor<'a, 'r> {
         self.status.add(error.kind());
     }
 
-    /// True if one of our orders claimed a file of the journal before, so that there is nothing to do now; what is
-    /// unknown is reported. The file is not looked at, it may have been moved away.
-    fn was_settled(&mut self, file: &File) -> Result<bool> {
-        let again = self.again();
-        let Some(ledger) = self.ledger.as_mut().filter(|_| !self.options.explain) else {
-            return Ok(false);
-        };
-        let message = file.message.as_ref().map(|message| message.sha256.clone());
-        for key in self.options.orders.keys(&file.sha256, message) {
-            if let Some((_, state, at)) = ledger.before(&key)?.filter(|(_, state, _)| !again.allows(*state)) {
-                let rule = self.options.orders.are_rules().then_some(key.rule.as_str());
-                self.was_before(&About::file(file, rule), state, at)?;
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// True if a file of the journal was removed before anything was done with it. That is its owner's decision, said
-    /// and remembered once; should it come back, it is acted on after all.
-    fn is_gone(&mut self, file: &File) -> Result<bool> {
-        let Some(path) = file.path.get() else { return Ok(false) };
-        if !matches!(std::fs::symlink_metadata(path), Err(why) if why.kind() == std::io::ErrorKind::NotFound)
-        {
-            return Ok(false);
-        }
-        let why = "it was removed before anything was done with it";
-        let about = About::file(file, None);
-        let key = Key { rule: GONE.into(), file: file.sha256.clone(), message: None };
-        let claims = self.options.mode != Mode::Print && !self.options.dry_run && !self.options.explain;
-        let news = match &mut self.ledger {
-            Some(ledger) if claims => {
-                let settle = Some(End::because(State::Skipped, why.to_string()));
-                let (argv, again) = (Vec::new(), Again::No);
-                let claim = Claim { key: &key, path, argv, again, max_per_hour: None, settle };
-                matches!(ledger.claim(claim)?, Claimed::Ours(_))
-            }
-            Some(ledger) => ledger.before(&key)?.is_none(),
-            None => true,
-        };
-        if news && self.shown.insert(key) {
-            report::say(format_args!("{}: {why}", path.display()));
-            self.record(&about, &[], "skipped", &End::because(State::Skipped, why.to_string()))?;
-        }
-        Ok(true)
-    }
-
     /// The way of one file.
     fn act(&mut self, item: Item) -> Result<()> {
         let known = match self.look(item) {
@@ -235,19 +204,37 @@ impl<'a, 'r> Actor<'a, 'r> {
                 return Ok(());
             }
         };
-        let choice = self.options.orders.choose(&known);
+        let choice = self.choose(&known);
         if self.options.explain {
             return self.explain(&known, &choice);
         }
-        let Some(order) = &choice.order else {
+        if choice.orders.is_empty() {
             self.pass(&known, &choice);
+            if let Some(why) = choice.brake.filter(|_| !self.pending && !self.options.orders.are_rules()) {
+                report::say(format_args!("{}: no action: {why}", known.path.display()));
+            }
             return Ok(());
-        };
-        match self.options.mode {
-            Mode::Run if !self.options.dry_run => self.run_once(&known, order),
-            Mode::Once if !self.options.dry_run => self.print_once(&known, order),
-            _ => self.print(&known, order),
         }
+        for order in &choice.orders {
+            match self.options.mode {
+                Mode::Run if !self.options.dry_run => self.run_once(&known, order)?,
+                Mode::Once if !self.options.dry_run => self.print_once(&known, order)?,
+                _ => self.print(&known, order)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be done. What a machine sent causes nothing, not even what the command line asks for; but where a
+    /// command is only shown, nobody looks at mail.
+    fn choose(&self, known: &Known) -> Choice<'a> {
+        let mut choice = self.options.orders.choose(known);
+        let binds = self.options.mode != Mode::Print || self.pending || self.options.explain;
+        if let Some(why) = known.letter.brake.as_ref().filter(|_| binds) {
+            choice.orders.clear();
+            choice.brake = Some(format!("its message {why}"));
+        }
+        choice
     }
 
     /// What is to be known of a file, or `None` if it is too old to act on.
@@ -275,8 +262,8 @@ impl<'a, 'r> Actor<'a, 'r> {
         }
         if orders.are_rules() && !self.options.explain {
             let glimpse = subject.peek()?;
-            let choice = orders.choose(&glimpse);
-            if choice.order.is_none() {
+            let choice = self.choose(&glimpse);
+            if choice.orders.is_empty() {
                 self.pass(&glimpse, &choice);
                 return Ok(None);
             }
@@ -286,12 +273,15 @@ impl<'a, 'r> Actor<'a, 'r> {
 
     /// Shows the command and remembers nothing.
     fn print(&mut self, known: &Known, order: &Order<'_>) -> Result<()> {
-        let (key, again) = (order.key(known), self.again());
-        if let Some(ledger) = &mut self.ledger
-            && let Some((_, state, at)) = ledger.before(&key)?
-            && !again.allows(state)
+        let (key, again) = (order.key(known), self.again_of(order));
+        let past = self.ledger.as_mut().map(|ledger| ledger.before(&key)).transpose()?.flatten();
+        if let Some(past) = past
+            && past.bars(again, Timestamp::now())
         {
-            return self.was_before(&About::of(known, order), state, at);
+            return self.was_before(&About::of(known, order), &past);
+        }
+        if let Some(most) = self.too_large(known, order, past) {
+            return self.too_much(&About::of(known, order), known.record.size, most);
         }
         let argv = match order.argv(known) {
             Ok(argv) => argv,
@@ -306,35 +296,40 @@ impl<'a, 'r> Actor<'a, 'r> {
 
     /// Claims and settles as emitted, then shows the command: what is lost on its way to the reader stays lost.
     fn print_once(&mut self, known: &Known, order: &Order<'_>) -> Result<()> {
-        let argv = match order.argv(known) {
-            Ok(argv) => argv,
-            Err(error) => return self.refuse_once(known, order, &error),
-        };
+        let Some(argv) = self.may(known, order)? else { return Ok(()) };
         match self.claim(known, order, &argv, Some(End::of(State::Emitted)))? {
             Some(_) => self.show(&About::of(known, order), &argv),
             None => Ok(()),
         }
     }
 
-    /// Claims, runs, settles.
-    fn run_once(&mut self, known: &Known, order: &Order<'_>) -> Result<()> {
-        let argv = match order.argv(known) {
-            Ok(argv) => argv,
-            Err(error) => return self.refuse_once(known, order, &error),
+    /// The command, if this may be done as far as the file itself goes; it has been said why not.
+    fn may(&mut self, known: &Known, order: &Order<'_>) -> Result<Option<Vec<OsString>>> {
+        let past = match self.ledger.as_mut().filter(|_| order.max_size().is_some()) {
+            Some(ledger) => ledger.before(&order.key(known))?,
+            None => None,
         };
-        let Some(number) = self.claim(known, order, &argv, None)? else { return Ok(()) };
-        let limit = order.timeout().unwrap_or(self.options.limit);
-        let ran = command::run(&argv, command::environment(known, order.name()), limit);
-        self.settle(number, ran.end.clone())?;
-        if let Some(kind) = ran.kind {
-            let why = ran.end.why.clone().unwrap_or_default();
-            self.trouble(&Error::new(kind, known.path.display().to_string(), why));
-        } else if let Some(said) = &ran.said {
-            report::detail(format_args!("{}: {said}", known.path.display()));
+        if let Some(most) = self.too_large(known, order, past) {
+            let end = End::because(State::Held, tell::too_large(known.record.size, most));
+            if let Some(number) = self.claim(known, order, &[], Some(end))? {
+                report::detail(format_args!("{}: claim {number}", known.path.display()));
+                self.too_much(&About::of(known, order), known.record.size, most)?;
+            }
+            return Ok(None);
         }
-        // A command that could not start has failed; that it may be claimed again is the ledger's affair.
-        let state = if ran.end.state == State::Free { State::Failed } else { ran.end.state };
-        self.record(&About::of(known, order), &argv, state.word(), &ran.end)
+        match order.argv(known) {
+            Ok(argv) => Ok(Some(argv)),
+            Err(error) => {
+                self.refuse_once(known, order, &error)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The rule's limit, where the file is beyond it and nobody asked for it nonetheless.
+    fn too_large(&self, known: &Known, order: &Order<'_>, past: Option<Past>) -> Option<u64> {
+        let asked = past.is_some_and(|past| past.asked && past.state == State::Later);
+        order.max_size().filter(|most| known.record.size > *most && !asked && !self.options.again)
     }
 
     /// `None` where there is nothing to do now; it has been said why.
@@ -342,10 +337,10 @@ impl<'a, 'r> Actor<'a, 'r> {
         &mut self,
         known: &Known,
         order: &Order<'_>,
-        argv: &[std::ffi::OsString],
+        argv: &[OsString],
         settle: Option<End>,
     ) -> Result<Option<u64>> {
-        let (key, again) = (order.key(known), self.again());
+        let (key, again) = (order.key(known), self.again_of(order));
         let Some(ledger) = &mut self.ledger else { return Ok(None) };
         let claim = Claim {
             key: &key,
@@ -358,9 +353,14 @@ impl<'a, 'r> Actor<'a, 'r> {
         match ledger.claim(claim)? {
             Claimed::Ours(number) => return Ok(Some(number)),
             Claimed::Held(most) => self.hold(&About::of(known, order), most)?,
-            Claimed::Before(_, state, at) => self.was_before(&About::of(known, order), state, at)?,
+            Claimed::Before(past) => self.was_before(&About::of(known, order), &past)?,
         }
         Ok(None)
+    }
+
+    fn again_of(&self, order: &Order<'_>) -> Again {
+        let least = if order.may_repeat() { Again::Unknown } else { Again::No };
+        self.again().max(least)
     }
 
     fn settle(&mut self, number: u64, end: End) -> Result<()> {
@@ -377,6 +377,16 @@ impl<'a, 'r> Actor<'a, 'r> {
             None => Ok(()),
         }
     }
+}
+
+/// Tells what is done once from everything else, in a file's name.
+fn tag_of(key: &Key) -> String {
+    let mut digest = Sha256::new();
+    for part in [key.rule.as_str(), key.file.as_str(), key.message.as_deref().unwrap_or_default()] {
+        digest.update(part);
+        digest.update([0]);
+    }
+    hex(&digest.finalize()[..8])
 }
 
 /// True if a path is one of a regular file.

@@ -4,7 +4,7 @@
 //! say how it goes, `history` what was done, `init` writes a first configuration, `demo` shows all of it.
 
 mod demo;
-mod history;
+pub mod history;
 pub mod init;
 mod life;
 mod plan;
@@ -19,7 +19,6 @@ use crate::stop;
 use crate::store::heartbeat;
 
 pub use demo::{Options as DemoOptions, run as demo};
-pub use history::show as history;
 pub use plan::Plan;
 pub use status::{Health, show as status};
 

@@ -106,7 +106,7 @@ pub struct Action {
     pub rule: Option<String>,
     /// The command, word by word; words that are no UTF-8 have U+FFFD in the place of what is wrong.
     pub argv: Vec<String>,
-    /// `emitted`, `done`, `failed`, `unknown`, `skipped`, `held` or `dead`.
+    /// `emitted`, `done`, `failed`, `later`, `unknown`, `skipped`, `held` or `dead`.
     pub state: String,
     /// The exit status of the command.
     pub exit: Option<i32>,

@@ -8,7 +8,8 @@
 //! | nothing, or a claim settled as `free` | | yes: it surely did not happen |
 //! | a claim whose process still lives | `claimed` | no, it is being done |
 //! | a claim whose process is gone | `unknown` | only with *again* |
-//! | settled `emitted`, `done`, `failed`, `skipped`, `unknown` | that | only with *again* |
+//! | settled as `later`, with a moment | that | from that moment on, or with *again* |
+//! | settled as anything else | that | only with *again* |
 //!
 //! A claim's process holds a kernel lock on `STATE/act/live-…` as long as it lives, and the claim names that file:
 //! pids come back, across containers too; a lock ends with its holder. The ledger's own lock is held while a claim
@@ -24,9 +25,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::durable::{Dir, Lock, Log, check_private};
 use crate::error::{Error, Kind, Result};
 
+mod hand;
 mod line;
 mod living;
-pub use line::{Again, End, Entry, Key, State};
+mod output;
+pub use line::{Again, End, Entry, Key, Past, State};
 
 use line::{Line, read};
 use living::Living;
@@ -56,8 +59,8 @@ pub struct Claim<'a> {
 pub enum Claimed {
     /// It is ours, under this number; settle it.
     Ours(u64),
-    /// It was claimed before: the number of that claim, its state, and when it got there.
-    Before(u64, State, Timestamp),
+    /// It was claimed before, and that stands in the way.
+    Before(Past),
     /// The rule has had this many in the last hour.
     Held(u32),
 }
@@ -70,6 +73,19 @@ struct Row {
     at: Timestamp,
     state: State,
     by: Option<String>,
+    next: Option<Timestamp>,
+    asked: bool,
+}
+
+impl Row {
+    /// True if it is about the same thing; where the key knows no message, the claims of every message are.
+    fn is_of(&self, key: &Key) -> bool {
+        self.rule == key.rule && (key.message.is_none() || self.message == key.message)
+    }
+
+    fn end(&mut self, end: &End) {
+        (self.state, self.next, self.asked) = (end.state, end.next, end.asked);
+    }
 }
 
 /// The ledger, open for claiming.
@@ -111,12 +127,12 @@ impl Ledger {
     /// Claims it, if nobody did before; durable on return.
     pub fn claim(&mut self, claim: Claim<'_>) -> Result<Claimed> {
         let _lock = self.lock()?;
-        if let Some((number, state, at)) = self.latest(claim.key)
-            && !claim.again.allows(state)
-        {
-            return Ok(Claimed::Before(number, state, at));
-        }
         let now = Timestamp::now();
+        if let Some(past) = self.latest(claim.key)
+            && past.bars(claim.again, now)
+        {
+            return Ok(Claimed::Before(past));
+        }
         if let Some(most) = claim.max_per_hour
             && self.within_an_hour(&claim.key.rule, now) >= most
         {
@@ -147,13 +163,24 @@ impl Ledger {
         self.append(Line::Settle { v: 1, n: number, at: Timestamp::now(), end })
     }
 
-    /// The last claim of this key that may have happened, what other processes wrote included: its number, its
-    /// state, and when it was made.
+    /// The last claim of this key that may have happened, what other processes wrote included.
     ///
     /// Where the message is not known, the claims of every message count: better to ask than to act twice.
-    pub fn before(&mut self, key: &Key) -> Result<Option<(u64, State, Timestamp)>> {
+    pub fn before(&mut self, key: &Key) -> Result<Option<Past>> {
         let _lock = self.lock()?;
         Ok(self.latest(key))
+    }
+
+    /// How many claims of this key before `number` failed for now or were never settled, in a row, since somebody last
+    /// asked for it.
+    pub fn tries_before(&self, key: &Key, number: u64) -> u32 {
+        let numbers = self.by_file.get(&key.file).into_iter().flatten().rev().filter(|n| **n < number);
+        let rows = numbers
+            .filter_map(|n| self.rows.get(*n as usize - 1))
+            .filter(|row| row.state != State::Free && row.is_of(key));
+        let in_vain =
+            |row: &&Row| matches!(row.state, State::Later | State::Unknown | State::Claimed) && !row.asked;
+        rows.take_while(in_vain).count() as u32
     }
 
     /// Every claim, oldest first, and what became of it.
@@ -177,6 +204,7 @@ impl Ledger {
                         exit: None,
                         signal: None,
                         why: None,
+                        next: None,
                     };
                     settled.into_iter().for_each(|end| entry.end(at, end));
                     entries.push(entry);
@@ -229,14 +257,17 @@ impl Ledger {
                 if n != self.rows.len() as u64 + 1 {
                     return Err(gap(n));
                 }
-                let state = settled.map_or(State::Claimed, |end| end.state);
-                self.rows.push(Row { rule: key.rule, message: key.message, at, state, by });
+                let state = State::Claimed;
+                let (rule, message) = (key.rule, key.message);
+                let mut row = Row { rule, message, at, state, by, next: None, asked: false };
+                settled.iter().for_each(|end| row.end(end));
+                self.rows.push(row);
                 self.by_file.entry(key.file).or_default().push(n);
             }
             Line::Settle { n, end, .. } => {
                 let row = usize::try_from(n).ok().and_then(|n| self.rows.get_mut(n.checked_sub(1)?));
                 match row {
-                    Some(row) => row.state = end.state,
+                    Some(row) => row.end(&end),
                     None => return Err(gap(n)),
                 }
             }
@@ -244,16 +275,12 @@ impl Ledger {
         Ok(())
     }
 
-    fn latest(&self, key: &Key) -> Option<(u64, State, Timestamp)> {
-        let is_it = |row: &Row| {
-            row.state != State::Free
-                && row.rule == key.rule
-                && (key.message.is_none() || row.message == key.message)
-        };
+    fn latest(&self, key: &Key) -> Option<Past> {
         let numbers = self.by_file.get(&key.file)?.iter().rev();
         let mut rows = numbers.filter_map(|n| Some((*n, self.rows.get(*n as usize - 1)?)));
-        let (number, row) = rows.find(|(_, row)| is_it(row))?;
-        Some((number, self.state_of(row.state, row.by.as_deref()), row.at))
+        let (number, row) = rows.find(|(_, row)| row.state != State::Free && row.is_of(key))?;
+        let state = self.state_of(row.state, row.by.as_deref());
+        Some(Past { number, state, at: row.at, next: row.next, asked: row.asked })
     }
 
     /// A claim that is not settled is one of a living process, or unknown.
@@ -283,7 +310,13 @@ impl Ledger {
         let hour = SignedDuration::from_hours(1);
         let recent = self.rows.iter().rev().take_while(|row| now.duration_since(row.at) < hour);
         let near = recent.filter(|row| row.at.duration_since(now) < hour);
-        near.filter(|row| row.rule == rule && row.state != State::Free).count() as u32
+        // What was held, or waits because somebody asked for it, is counted when it is done.
+        let counts = |row: &&Row| match row.state {
+            State::Free | State::Held => false,
+            State::Later => !row.asked,
+            _ => true,
+        };
+        near.filter(|row| row.rule == rule).filter(counts).count() as u32
     }
 }
 

@@ -1,10 +1,10 @@
 //! Running one command in a clean environment, and what its end means for the ledger.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::process::{self, Job};
 use crate::record::Message;
 use crate::report;
@@ -13,7 +13,7 @@ use crate::store::ledger::{End, State};
 
 use super::facts::Known;
 
-/// How much of what a command prints is looked at for its last words.
+/// How much of what a command prints is kept.
 const KEEP: usize = 64 * 1024;
 
 /// The status by which a command says "try again later" (`EX_TEMPFAIL` of sysexits.h).
@@ -27,12 +27,14 @@ pub(super) struct Ran {
     pub kind: Option<Kind>,
     /// The last line it printed.
     pub said: Option<String>,
+    /// What it printed, up to a limit.
+    pub printed: Vec<u8>,
 }
 
 /// Runs it to its end, at the latest to its limit.
 pub(super) fn run(argv: &[OsString], env: Vec<(OsString, OsString)>, limit: Duration) -> Ran {
     let program = argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    let job = Job { argv: argv.to_vec(), env: Some(env), limit, keep: KEEP, stderr_through: false };
+    let job = Job { argv: argv.to_vec(), env: Some(env), limit, keep: KEEP + 1, stderr_through: false };
     let ran = match process::run(&job) {
         Ok(ran) => ran,
         Err(error) if error.kind() == Kind::Unknown => {
@@ -41,20 +43,46 @@ pub(super) fn run(argv: &[OsString], env: Vec<(OsString, OsString)>, limit: Dura
         Err(error) => return ended(State::Free, error.kind(), error.to_string(), None),
     };
     let said = last_line(&ran.output);
+    Ran { printed: kept(ran.output), ..judge(&program, ran.end, said, limit) }
+}
+
+/// A move or copy: where the file lies now, or why it does not.
+pub(super) fn transferred(done: Result<PathBuf>) -> Ran {
+    match done {
+        Ok(path) => {
+            let end = End::because(State::Done, format!("it lies in {}", path.display()));
+            Ran { said: end.why.clone(), end, kind: None, printed: Vec::new() }
+        }
+        // Whatever was in the way may go away; nothing was lost, and it is the same to try again.
+        Err(error) => {
+            let mut ran = ended(State::Failed, error.kind(), error.to_string(), None);
+            ran.end.temporary = true;
+            ran
+        }
+    }
+}
+
+fn kept(mut output: Vec<u8>) -> Vec<u8> {
+    if output.len() > KEEP {
+        output.truncate(KEEP);
+        output.extend_from_slice(b"\n[cut here]\n");
+    }
+    output
+}
+
+fn judge(program: &str, end: process::End, said: Option<String>, limit: Duration) -> Ran {
     let with = |what: String| match &said {
         Some(said) => format!("{what}: {said}"),
         None => what,
     };
-    match ran.end {
+    match end {
         process::End::Exit(0) => {
             let end = End { exit: Some(0), ..End::of(State::Done) };
-            Ran { end, kind: None, said }
+            Ran { end, kind: None, said, printed: Vec::new() }
         }
         process::End::Exit(status) => {
             let (kind, words) = match status {
-                LATER => {
-                    (Kind::Temporary, with(format!("{program} failed for now (75); --again tries it again")))
-                }
+                LATER => (Kind::Temporary, with(format!("{program} failed for now (75)"))),
                 _ => (Kind::Refused, with(format!("{program} failed with status {status}"))),
             };
             let mut ran = ended(State::Failed, kind, words, said.clone());
@@ -72,10 +100,7 @@ pub(super) fn run(argv: &[OsString], env: Vec<(OsString, OsString)>, limit: Dura
             ran
         }
         process::End::TimedOut => {
-            let words = format!(
-                "{program} took longer than {}s and was ended; --again tries it again",
-                limit.as_secs_f32()
-            );
+            let words = format!("{program} took longer than {}s and was ended", limit.as_secs_f32());
             ended(State::Failed, Kind::Temporary, with(words), said.clone())
         }
     }
@@ -83,7 +108,7 @@ pub(super) fn run(argv: &[OsString], env: Vec<(OsString, OsString)>, limit: Dura
 
 fn ended(state: State, kind: Kind, why: String, said: Option<String>) -> Ran {
     let end = End { why: Some(why), temporary: kind == Kind::Temporary, ..End::of(state) };
-    Ran { end, kind: Some(kind), said }
+    Ran { end, kind: Some(kind), said, printed: Vec::new() }
 }
 
 fn last_line(output: &[u8]) -> Option<String> {

@@ -5,26 +5,21 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::error::{Error, Kind, Result};
 use crate::mail::sniff;
-use crate::mail::summary::{Summary, outer_from};
-use crate::record::{File, Message, hex};
+use crate::mail::summary::Summary;
+use crate::record::File;
 use crate::report;
-use crate::rules::Sender;
+use crate::rules::letter::Letter;
 use crate::rules::template::{self, Values};
-use crate::store::{journal, maildir};
+use crate::store::journal;
 
+use super::bytes::Bytes;
 use super::items::Item;
-
-/// How much of a message is read for its header; a longer header is not judged.
-const LONGEST_HEADER: usize = 1 << 20;
+use super::message::{Opened, Unread};
 
 /// A file and the message it is said to come out of; nothing was read of them yet.
 pub(super) struct Subject {
@@ -69,7 +64,10 @@ pub(super) struct Known {
     pub path: PathBuf,
     /// With digest, size and type as they are now.
     pub record: File,
-    pub sender: Sender,
+    /// What rules judge of the message.
+    pub letter: Letter,
+    /// Where the message lies now.
+    pub message_path: Option<PathBuf>,
     pub message_sha256: Option<String>,
     /// From the message's bytes, else from the record; only ever shown, never judged.
     subject: Option<String>,
@@ -101,11 +99,11 @@ impl Subject {
     /// Only that it is there.
     pub fn glance(&self) -> Result<Known> {
         super::is_file(&self.path)?;
-        let sender = Sender::Unknown("nobody looked".into());
         Ok(Known {
             path: self.path.clone(),
             record: self.record.clone(),
-            sender,
+            letter: Letter::unknown("nobody looked"),
+            message_path: None,
             message_sha256: None,
             subject: None,
             date: None,
@@ -149,25 +147,26 @@ impl Subject {
 
 impl Known {
     fn with_message(path: PathBuf, record: File, whole: bool) -> Known {
-        let (letter, sender) = match &record.message {
-            None => (None, Sender::Unknown("it is not known which message it came in".into())),
-            Some(message) => match Letter::read(message, whole) {
-                Ok(letter) => {
-                    let sender = letter.sender();
-                    (Some(letter), sender)
-                }
-                Err(why) => (None, Sender::Unknown(why)),
-            },
+        let read = match &record.message {
+            None => Err(Unread::because("it is not known which message it came in")),
+            Some(message) => Opened::of(message, whole),
         };
         let said = record.message.as_ref();
-        let message_sha256 = letter
-            .as_ref()
-            .map(|letter| letter.sha256.clone())
-            .or_else(|| said.and_then(|m| m.sha256.clone()));
-        let summary = letter.map(|letter| Summary::of(&letter.head)).unwrap_or_default();
-        let subject = summary.subject.or_else(|| said.and_then(|m| m.subject.clone()));
-        let date = summary.date.or_else(|| said.and_then(|m| m.date.clone()));
-        Known { path, record, sender, message_sha256, subject, date }
+        let (letter, message_path, digest, summary) = match read {
+            Ok(mail) => {
+                (mail.letter(), Some(mail.path.clone()), Some(mail.sha256.clone()), Summary::of(&mail.head))
+            }
+            Err(unread) => (unread.letter(), unread.path, None, Summary::default()),
+        };
+        Known {
+            path,
+            letter,
+            message_path,
+            message_sha256: digest.or_else(|| said.and_then(|m| m.sha256.clone())),
+            subject: summary.subject.or_else(|| said.and_then(|m| m.subject.clone())),
+            date: summary.date.or_else(|| said.and_then(|m| m.date.clone())),
+            record,
+        }
     }
 
     /// The type by content.
@@ -177,10 +176,7 @@ impl Known {
 
     /// The sender's address, or nothing.
     pub fn from(&self) -> &str {
-        match &self.sender {
-            Sender::Known(from) => from,
-            Sender::Unknown(_) => "",
-        }
+        self.letter.from.as_deref().unwrap_or_default()
     }
 
     /// For placeholders; without the rule's name.
@@ -195,101 +191,6 @@ impl Known {
             rule: String::new(),
         }
     }
-}
-
-/// A message's header and the digest of its bytes.
-struct Letter {
-    head: Vec<u8>,
-    sha256: String,
-    /// The header is longer than what was read of it.
-    is_cut: bool,
-}
-
-impl Letter {
-    fn read(message: &Message, whole: bool) -> Result<Letter, String> {
-        let Some(said) = message.path.get() else { return Err("its record names no message file".into()) };
-        let Some(path) = maildir::locate(said) else {
-            return Err(format!("its message {} is gone", said.display()));
-        };
-        let bytes = Bytes::of_message(&path, whole).map_err(|error| error.to_string())?;
-        if whole && message.sha256.as_ref().is_some_and(|said| *said != bytes.sha256) {
-            return Err(format!("{} is not the message that its record speaks of", path.display()));
-        }
-        let is_cut = bytes.size > bytes.head.len() as u64 && !has_end_of_header(&bytes.head);
-        Ok(Letter { head: bytes.head, sha256: bytes.sha256, is_cut })
-    }
-
-    fn sender(&self) -> Sender {
-        if self.is_cut {
-            return Sender::Unknown("its message's header is too long to judge".into());
-        }
-        let from = outer_from(&self.head);
-        match from.only() {
-            Some(address) => Sender::Known(address.into()),
-            None => Sender::Unknown(format!(
-                "its message has {} From fields with {} addresses; exactly one of each can be judged",
-                from.fields,
-                from.addresses.len()
-            )),
-        }
-    }
-}
-
-struct Bytes {
-    /// The beginning.
-    head: Vec<u8>,
-    /// Of all of it; empty where only the beginning was read.
-    sha256: String,
-    size: u64,
-}
-
-impl Bytes {
-    /// Enough of a file to tell its type.
-    fn of_file(path: &Path, whole: bool) -> Result<Bytes> {
-        Bytes::read(path, whole, |head| head.len() >= sniff::HEAD)
-    }
-
-    /// A message's header, or as much of it as is judged.
-    fn of_message(path: &Path, whole: bool) -> Result<Bytes> {
-        Bytes::read(path, whole, |head| has_end_of_header(head) || head.len() >= LONGEST_HEADER)
-    }
-
-    /// Reads a file once, whatever its size, keeping its beginning until that is `enough`.
-    fn read(path: &Path, whole: bool, enough: impl Fn(&[u8]) -> bool) -> Result<Bytes> {
-        let failed = |why| Error::reading(path, why);
-        let mut file = fs::File::open(path).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len();
-        let mut bytes = Bytes { head: Vec::new(), sha256: String::new(), size };
-        let (mut digest, mut read, mut is_enough) = (Sha256::new(), 0, false);
-        let mut buffer = vec![0; 32 * 1024];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    read += n as u64;
-                    if !is_enough {
-                        bytes.head.extend_from_slice(&buffer[..n]);
-                        is_enough = enough(&bytes.head);
-                    }
-                    if whole {
-                        digest.update(&buffer[..n]);
-                    } else if is_enough {
-                        return Ok(bytes);
-                    }
-                }
-                Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(why) => return Err(failed(why)),
-            }
-        }
-        if whole {
-            (bytes.sha256, bytes.size) = (hex(&digest.finalize()), read);
-        }
-        Ok(bytes)
-    }
-}
-
-fn has_end_of_header(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, b"\n\n").is_some() || memchr::memmem::find(bytes, b"\n\r\n").is_some()
 }
 
 /// For what has no magic: text if it reads as text.

@@ -60,11 +60,15 @@ fn received(message: &Message) -> Option<Timestamp> {
     if let Some(at) = message.received.as_ref().and_then(|text| text.parse().ok()) {
         return Some(at);
     }
-    let path = message.path.get().and_then(maildir::locate)?;
+    arrived(&message.path.get().and_then(maildir::locate)?)
+}
+
+/// When the server received the message that lies there: as its name in the Maildir says, else the time of its file.
+pub(super) fn arrived(path: &std::path::Path) -> Option<Timestamp> {
     let name =
         path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<maildir::Name>().ok());
     if let Some(name) = name {
         return Timestamp::from_second(name.seconds).ok();
     }
-    fs::metadata(&path).ok()?.modified().ok()?.try_into().ok()
+    fs::metadata(path).ok()?.modified().ok()?.try_into().ok()
 }

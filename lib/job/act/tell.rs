@@ -3,14 +3,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use jiff::Timestamp;
-
-use crate::config::Rule;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Action, File};
 use crate::report;
 use crate::rules::shell;
-use crate::store::ledger::{End, State};
+use crate::store::ledger::{End, Past, State};
 
 use super::Actor;
 use super::facts::Known;
@@ -79,32 +76,57 @@ impl Actor<'_, '_> {
 
     /// No rule matches: that is no news.
     pub(super) fn pass(&self, known: &Known, choice: &Choice<'_>) {
-        for (rule, why) in &choice.passed {
-            report::detail(format_args!("{}: not by rule {}: {why}", known.path.display(), rule.name));
+        if let Some(why) = &choice.brake {
+            report::detail(format_args!("{}: no action: {why}", known.path.display()));
+        }
+        for (rule, verdict) in &choice.asked {
+            if let Err(why) = verdict {
+                report::detail(format_args!("{}: not by rule {}: {why}", known.path.display(), rule.name));
+            }
         }
     }
 
     /// It was claimed before: what is unknown is trouble each time, the rest is no news.
-    pub(super) fn was_before(&mut self, about: &About<'_>, state: State, at: Timestamp) -> Result<()> {
+    pub(super) fn was_before(&mut self, about: &About<'_>, past: &Past) -> Result<()> {
+        let Past { number, state, at, .. } = *past;
         let doing = format!("{} ({})", about.path.display(), about.rule());
         let why = match state {
             State::Unknown => {
                 let why = format!("started at {at:.0}, and nobody knows whether it was done");
-                self.trouble(
-                    &Error::new(Kind::Unknown, doing, &why)
-                        .hint("look whether it was; --again does it again"),
-                );
+                self.trouble(&Error::new(Kind::Unknown, doing, &why).hint(format!(
+                    "look whether it was; --again does it again, `mail-loop settle done {number}` says that it was"
+                )));
                 return self.record(about, &[], "unknown", &End::because(state, why));
             }
             State::Claimed => format!("another process is at it since {at:.0}"),
             State::Failed => format!("failed at {at:.0}; --again tries it again"),
+            State::Later => {
+                let next = past.next.map_or("the next run".into(), |next| format!("{next:.0}"));
+                format!("failed for now at {at:.0}; tried again from {next} on, --again does it now")
+            }
+            State::Dead => format!("given up at {at:.0}; --again or `mail-loop retry {number}` tries again"),
+            State::Held => format!("held since {at:.0}; `mail-loop retry {number}` does it nonetheless"),
             state => format!("{} at {at:.0} already; --again repeats it", state.word()),
         };
-        report::detail(format_args!("{doing}: {why}"));
+        if state == State::Later && !self.pending {
+            self.trouble(&Error::new(Kind::Temporary, &doing, &why));
+        } else {
+            report::detail(format_args!("{doing}: {why}"));
+        }
         if self.pending {
             return Ok(());
         }
         self.record(about, &[], "skipped", &End::because(state, why))
+    }
+
+    /// Larger than the rule likes: it is held until somebody asks for it.
+    pub(super) fn too_much(&mut self, about: &About<'_>, size: u64, most: u64) -> Result<()> {
+        let why = format!("held by {}: {}", about.rule(), too_large(size, most));
+        self.trouble(
+            &Error::new(Kind::Refused, about.path.display().to_string(), &why)
+                .hint("`mail-loop history --is held` shows it, `mail-loop retry` does it nonetheless"),
+        );
+        self.record(about, &[], "held", &End::because(State::Held, why))
     }
 
     /// Too many in an hour: it stays pending. A line for the first of each rule, not for a thousand.
@@ -137,25 +159,46 @@ impl Actor<'_, '_> {
     /// One sentence for each rule up to the one that matches, and what would be done; with `--json` in one record
     /// for each file, `skipped` because nothing is done.
     pub(super) fn explain(&mut self, known: &Known, choice: &Choice<'_>) -> Result<()> {
-        let not = |(rule, why): &(&Rule, String)| format!("rule {} does not match: {why}", rule.name);
-        let mut sentences: Vec<String> = choice.passed.iter().map(not).collect();
-        let Some(order) = &choice.order else {
+        let mut sentences = Vec::new();
+        for (rule, verdict) in &choice.asked {
+            match verdict {
+                Err(why) => sentences.push(format!("rule {} does not match: {why}", rule.name)),
+                Ok(number) => {
+                    sentences.extend(choice.orders.get(*number).map(|order| self.outcome(known, order)))
+                }
+            }
+        }
+        if let Some(why) = &choice.brake {
+            sentences.push(format!("no action: {why}"));
+        }
+        if choice.asked.is_empty() {
+            let orders = choice.orders.iter();
+            sentences.extend(orders.map(|order| self.outcome(known, order)).collect::<Vec<_>>());
+        }
+        if choice.orders.is_empty() && choice.brake.is_none() {
             sentences.push("no rule matches, nothing is done".into());
-            return self.sentences(&About::file(&known.record, None), &[], &sentences);
+        }
+        match choice.orders.first() {
+            None => self.sentences(&About::file(&known.record, None), &[], &sentences),
+            Some(order) => {
+                let argv = order.argv(known).unwrap_or_default();
+                self.sentences(&About::of(known, order), &argv, &sentences)
+            }
+        }
+    }
+
+    /// What an order would do now, as a sentence.
+    fn outcome(&mut self, known: &Known, order: &Order<'_>) -> String {
+        let before = self.ledger.as_mut().and_then(|ledger| ledger.before(&order.key(known)).transpose());
+        let outcome = match (before, order.argv(known)) {
+            (Some(Err(error)), _) | (None, Err(error)) => format!("but {error}"),
+            (Some(Ok(past)), _) => format!("it is {} since {:.0}", past.state.word(), past.at),
+            (None, Ok(argv)) => match order.max_size().filter(|most| known.record.size > *most) {
+                Some(most) => format!("it would be held: {}", too_large(known.record.size, most)),
+                None => format!("the command is {}", String::from_utf8_lossy(&shell::quote(&argv))),
+            },
         };
-        let before = match &mut self.ledger {
-            Some(ledger) => ledger.before(&order.key(known))?,
-            None => None,
-        };
-        let argv = order.argv(known);
-        let outcome = match (before, &argv) {
-            (Some((_, state, at)), _) => format!("it is {} since {at:.0}", state.word()),
-            (None, Ok(argv)) => format!("the command is {}", String::from_utf8_lossy(&shell::quote(argv))),
-            (None, Err(error)) => format!("but {error}"),
-        };
-        let about = About::of(known, order);
-        sentences.push(format!("{} matches: {}; {outcome}", about.rule(), order.why));
-        self.sentences(&about, &argv.unwrap_or_default(), &sentences)
+        format!("{} matches: {}; {outcome}", About::of(known, order).rule(), order.why)
     }
 
     pub(super) fn sentences(&mut self, about: &About<'_>, argv: &[OsString], said: &[String]) -> Result<()> {
@@ -173,4 +216,9 @@ impl Actor<'_, '_> {
 /// Words that are no UTF-8 have U+FFFD in the place of what is wrong.
 pub(super) fn lossy(argv: &[OsString]) -> Vec<String> {
     argv.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// Why a file is held, in words.
+pub(super) fn too_large(size: u64, most: u64) -> String {
+    format!("it has {size} bytes, more than max_size, {most}")
 }

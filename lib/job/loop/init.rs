@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(account.imap.as_ref().unwrap().to_string(), "imaps://imap.gmail.com:993");
         assert_eq!(account.password_command.as_deref().unwrap(), ["pass", "show", "mail/gmail"]);
         assert_eq!(account.start.unwrap().to_string(), "2026-11-21T10:00:00Z");
-        assert_eq!(config.rule[0].from, ["me@gmail.com"]);
+        assert_eq!(config.rule[0].when.from.0, ["me@gmail.com"]);
         assert_eq!(config.rule[0].max_per_hour, Some(30));
         assert_eq!(config.loops["gmail"].act, crate::config::Act::Print);
     }
@@ -284,7 +284,7 @@ mod tests {
         .unwrap();
         let config = Config::parse(&text, Path::new("x"), None).unwrap();
         let account = config.account("by").unwrap();
-        assert_eq!(config.rule[0].from, ["*@by.example"]);
+        assert_eq!(config.rule[0].when.from.0, ["*@by.example"]);
         assert_eq!(account.imap.as_ref().unwrap().host, "imap.by.example");
         assert_eq!(account.smtp.as_ref().unwrap().port, 587);
         assert_eq!(account.password_command.as_ref().unwrap()[3], "a b");

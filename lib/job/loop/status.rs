@@ -68,6 +68,16 @@ pub struct Waiting {
     pub unknown: usize,
     /// Actions that failed.
     pub failed: usize,
+    /// Actions that were given up after too many tries.
+    pub dead: usize,
+    /// Actions that are held until somebody asks for them.
+    pub held: usize,
+}
+
+impl Waiting {
+    fn any(&self) -> bool {
+        self.unknown + self.failed + self.dead + self.held > 0
+    }
 }
 
 /// Shows every loop of the configuration; the worst health counts.
@@ -86,15 +96,18 @@ pub fn show(settings: &Settings, now: Timestamp, records: &mut Records<'_>) -> R
             records.text(line(&status, now))?;
         }
     }
-    if waiting.unknown + waiting.failed > 0 {
+    if waiting.any() {
         worst = worst.max(Health::Degraded);
     }
     if records.is_json() {
-        records.json(&serde_json::json!({"v": 1, "kind": "waiting", "unknown": waiting.unknown, "failed": waiting.failed}))?;
-    } else if waiting.unknown + waiting.failed > 0 {
+        let Waiting { unknown, failed, dead, held } = waiting;
+        records.json(&serde_json::json!({
+            "v": 1, "kind": "waiting", "unknown": unknown, "failed": failed, "dead": dead, "held": held,
+        }))?;
+    } else if waiting.any() {
+        let Waiting { unknown, failed, dead, held } = waiting;
         records.text(format!(
-            "actions: {} unknown, {} failed; see `mail-loop history`",
-            waiting.unknown, waiting.failed
+            "actions: {unknown} unknown, {failed} failed, {dead} dead, {held} held; see `mail-loop history`"
         ))?;
     }
     records.flush()?;
@@ -146,7 +159,12 @@ fn waiting(settings: &Settings) -> Result<Waiting> {
     let last: HashMap<Key, State> =
         ledger.entries()?.into_iter().map(|entry| (entry.key, entry.state)).collect();
     let count = |state| last.values().filter(|is| **is == state).count();
-    Ok(Waiting { unknown: count(State::Unknown), failed: count(State::Failed) })
+    Ok(Waiting {
+        unknown: count(State::Unknown),
+        failed: count(State::Failed),
+        dead: count(State::Dead),
+        held: count(State::Held),
+    })
 }
 
 fn line(status: &LoopStatus, now: Timestamp) -> String {

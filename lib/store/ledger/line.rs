@@ -33,6 +33,12 @@ pub enum State {
     Failed,
     /// Nobody knows whether it happened.
     Unknown,
+    /// It failed for now and is tried again from a known moment on.
+    Later,
+    /// It failed for now too often: somebody has to look.
+    Dead,
+    /// It is too much to be done unasked.
+    Held,
     /// It was decided that nothing is to be done.
     Skipped,
     /// It surely did not happen.
@@ -40,6 +46,20 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 10] = [
+        State::Claimed,
+        State::Emitted,
+        State::Done,
+        State::Failed,
+        State::Unknown,
+        State::Later,
+        State::Dead,
+        State::Held,
+        State::Skipped,
+        State::Free,
+    ];
+
     /// As a word in records.
     pub fn word(self) -> &'static str {
         match self {
@@ -48,6 +68,9 @@ impl State {
             State::Done => "done",
             State::Failed => "failed",
             State::Unknown => "unknown",
+            State::Later => "later",
+            State::Dead => "dead",
+            State::Held => "held",
             State::Skipped => "skipped",
             State::Free => "free",
         }
@@ -77,14 +100,41 @@ pub struct Entry {
     pub signal: Option<i32>,
     /// In one sentence.
     pub why: Option<String>,
+    /// From when on it is tried again.
+    pub next: Option<Timestamp>,
+}
+
+/// What the last claim of something that may have happened came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Its number.
+    pub number: u64,
+    /// What is known of it.
+    pub state: State,
+    /// When it was made.
+    pub at: Timestamp,
+    /// From when on it is tried again, for [`State::Later`].
+    pub next: Option<Timestamp>,
+    /// Somebody asked for the next try.
+    pub asked: bool,
+}
+
+impl Past {
+    /// True if it stands in the way of a new claim now.
+    pub fn bars(&self, again: Again, now: Timestamp) -> bool {
+        let is_due = self.state == State::Later && self.next.is_none_or(|next| next <= now);
+        !is_due && !again.allows(self.state)
+    }
 }
 
 /// Which earlier claims do not stand in the way of a new one; those of a living process always do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Again {
     /// None but those that surely did not happen.
     #[default]
     No,
+    /// Those whose fate nobody knows.
+    Unknown,
     /// Those that failed, and those whose fate nobody knows.
     Undone,
     /// All.
@@ -97,7 +147,10 @@ impl Again {
         match state {
             State::Free => true,
             State::Claimed => false,
-            State::Failed | State::Unknown | State::Skipped => self != Again::No,
+            State::Unknown => self != Again::No,
+            State::Failed | State::Skipped | State::Later | State::Dead | State::Held => {
+                matches!(self, Again::Undone | Again::All)
+            }
             State::Done | State::Emitted => self == Again::All,
         }
     }
@@ -120,12 +173,18 @@ pub struct End {
     /// True if trying again may help.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub temporary: bool,
+    /// From when on it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe")]
+    pub next: Option<Timestamp>,
+    /// Somebody said so by hand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked: bool,
 }
 
 impl End {
     /// An end without more to say.
     pub fn of(state: State) -> End {
-        End { state, exit: None, signal: None, why: None, temporary: false }
+        End { state, exit: None, signal: None, why: None, temporary: false, next: None, asked: false }
     }
 
     /// An end and its reason, in one sentence.
@@ -139,7 +198,7 @@ impl Entry {
     pub(super) fn end(&mut self, at: Timestamp, end: End) {
         self.state = end.state;
         self.settled = Some(at);
-        (self.exit, self.signal, self.why) = (end.exit, end.signal, end.why);
+        (self.exit, self.signal, self.why, self.next) = (end.exit, end.signal, end.why, end.next);
     }
 }
 
@@ -187,5 +246,20 @@ mod moment {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// RFC 3339 in UTC, or nothing.
+mod maybe {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        at.map(|at| at.to_string()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
     }
 }

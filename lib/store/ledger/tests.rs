@@ -26,7 +26,7 @@ fn number(claimed: Claimed) -> u64 {
 
 fn state(claimed: Claimed) -> State {
     match claimed {
-        Claimed::Before(_, state, _) => state,
+        Claimed::Before(past) => past.state,
         other => panic!("{other:?}"),
     }
 }
@@ -44,7 +44,7 @@ fn once_and_again() {
     let n = number(ledger.claim(Claim { again: Again::All, ..wish(&key) }).unwrap());
     ledger.settle(n, End::of(State::Free)).unwrap();
     // The claim that surely did not happen uncovers the one before it.
-    assert_eq!(ledger.before(&key).unwrap().unwrap().1, State::Failed);
+    assert_eq!(ledger.before(&key).unwrap().unwrap().state, State::Failed);
     let entries = ledger.entries().unwrap();
     assert_eq!(
         entries.iter().map(|e| (e.number, e.state)).collect::<Vec<_>>(),
@@ -125,4 +125,62 @@ fn the_dead_leave_no_life_signs_behind() {
     let dir = ledger.dir.clone();
     drop(ledger);
     assert_eq!(dir.names().unwrap().len(), 2);
+}
+
+#[test]
+fn what_failed_for_now_is_free_from_its_moment_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let key = key("r", "f", Some("m"));
+    let mut ledger = Ledger::open(temp.path(), NOW).unwrap();
+    let later = |minutes| {
+        let next = Some(Timestamp::now() + SignedDuration::from_mins(minutes));
+        End { next, ..End::of(State::Later) }
+    };
+    let n = number(ledger.claim(wish(&key)).unwrap());
+    assert_eq!(ledger.tries_before(&key, n), 0);
+    ledger.settle(n, later(1)).unwrap();
+    assert_eq!(state(ledger.claim(wish(&key)).unwrap()), State::Later);
+    ledger.settle(n, later(-1)).unwrap();
+    let mut fresh = Ledger::open(temp.path(), NOW).unwrap();
+    let n = number(fresh.claim(wish(&key)).unwrap());
+    assert_eq!(fresh.tries_before(&key, n), 1);
+    fresh.settle(n, later(1)).unwrap();
+    let n = number(fresh.claim(Claim { again: Again::Undone, ..wish(&key) }).unwrap());
+    assert_eq!(fresh.tries_before(&key, n), 2);
+    fresh.settle(n, End::of(State::Dead)).unwrap();
+    assert_eq!(state(fresh.claim(wish(&key)).unwrap()), State::Dead);
+    // Asked for by hand it is due at once, and its tries are counted anew.
+    fresh.by_hand(n, End { next: Some(Timestamp::now()), ..End::of(State::Later) }).unwrap();
+    let n = number(fresh.claim(wish(&key)).unwrap());
+    assert_eq!(fresh.tries_before(&key, n), 0);
+}
+
+#[test]
+fn a_hand_cannot_touch_what_lives_or_is_not_there_or_was_overtaken() {
+    let temp = tempfile::tempdir().unwrap();
+    let key = key("r", "f", Some("m"));
+    let mut ledger = Ledger::open(temp.path(), NOW).unwrap();
+    let n = number(ledger.claim(wish(&key)).unwrap());
+    let mut hand = Ledger::open(temp.path(), NOW).unwrap();
+    assert_eq!(hand.by_hand(n, End::of(State::Done)).unwrap_err().status(), 75);
+    assert_eq!(hand.by_hand(n + 1, End::of(State::Done)).unwrap_err().status(), 64);
+    assert_eq!(hand.by_hand(0, End::of(State::Done)).unwrap_err().status(), 64);
+    ledger.settle(n, End::of(State::Failed)).unwrap();
+    let second = number(ledger.claim(Claim { again: Again::All, ..wish(&key) }).unwrap());
+    ledger.settle(second, End::of(State::Failed)).unwrap();
+    assert_eq!(hand.by_hand(n, End::of(State::Done)).unwrap_err().status(), 64);
+    hand.by_hand(second, End::of(State::Done)).unwrap();
+    assert_eq!(ledger.before(&key).unwrap().unwrap().state, State::Done);
+}
+
+#[test]
+fn outputs_are_kept_for_the_last_claims() {
+    let temp = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(temp.path(), NOW).unwrap();
+    ledger.keep_output(1, b"one").unwrap();
+    ledger.keep_output(1, b"one more").unwrap();
+    assert_eq!(ledger.output(1).unwrap().unwrap(), b"one more");
+    ledger.keep_output(1 + output::KEPT, b"two").unwrap();
+    assert_eq!(ledger.output(1).unwrap(), None);
+    assert_eq!(ledger.output(1 + output::KEPT).unwrap().unwrap(), b"two");
 }

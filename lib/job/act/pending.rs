@@ -1,0 +1,152 @@
+//! What a journal holds and the ledger has not settled: which files of it need to be looked at now.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::error::Result;
+use crate::record::File;
+use crate::report;
+use crate::store::ledger::{Again, Claim, Claimed, End, Key, State};
+
+use super::orders::{Chance, Deed};
+use super::tell::About;
+use super::transfer::Parcel;
+use super::{Actor, Mode, tag_of};
+
+/// In the place of a rule's name, for files that were removed before a rule could decide.
+const GONE: &str = "(gone)";
+
+impl Actor<'_, '_> {
+    /// True if there is nothing to do now for a file of the journal: what is unknown is reported. The file is not
+    /// looked at, it may have been moved away.
+    pub(super) fn was_settled(&mut self, file: &File) -> Result<bool> {
+        let (again, now) = (self.again(), Timestamp::now());
+        let orders = &self.options.orders;
+        let Some(ledger) = self.ledger.as_mut().filter(|_| !self.options.explain) else {
+            return Ok(false);
+        };
+        let message = file.message.as_ref().map(|message| message.sha256.clone());
+        // A rule that continues may match without its claim; only a look can tell. One that ends the search cannot,
+        // once another has been settled.
+        let (mut found, mut is_open, mut is_ended) = (Vec::new(), false, false);
+        for Chance { key, rule, .. } in orders.keys(&file.sha256, message) {
+            let continues = rule.is_some_and(|rule| rule.continues);
+            let again = again.max(if rule.is_some_and(|rule| rule.may_repeat()) {
+                Again::Unknown
+            } else {
+                Again::No
+            });
+            let Some(past) = ledger.before(&key)? else {
+                is_open |= continues;
+                continue;
+            };
+            let bars = past.bars(again, now);
+            is_open |= !bars;
+            is_ended |= !continues;
+            found.push((rule.map(|rule| rule.name.clone()), past));
+        }
+        let is_all = orders.continue_all();
+        if is_open || !(is_ended || is_all && !found.is_empty()) {
+            return Ok(false);
+        }
+        for (rule, past) in &found {
+            self.was_before(&About::file(file, rule.as_deref()), past)?;
+        }
+        Ok(true)
+    }
+
+    /// True if a file of the journal is no longer there. Where one of the rules moved it, that is as it should be;
+    /// else somebody removed it before anything was done with it, which is said and remembered once. Should it come
+    /// back, it is acted on after all.
+    pub(super) fn is_gone(&mut self, file: &File) -> Result<bool> {
+        let Some(path) = file.path.get() else { return Ok(false) };
+        if !matches!(std::fs::symlink_metadata(path), Err(why) if why.kind() == std::io::ErrorKind::NotFound)
+        {
+            return Ok(false);
+        }
+        if !self.was_touched(file, path)? {
+            self.tell_gone(file, path)?;
+        }
+        Ok(true)
+    }
+
+    /// True if the ledger knows that something was done, or tried, with the file that has gone; what waits for another
+    /// try is settled, since there can be none.
+    fn was_touched(&mut self, file: &File, path: &Path) -> Result<bool> {
+        let claims = self.claims();
+        let Some(ledger) = self.ledger.as_mut() else { return Ok(false) };
+        let message = file.message.as_ref().map(|message| message.sha256.clone());
+        let (mut touched, mut is_touched) = (Vec::new(), false);
+        for Chance { key, rule, deed } in self.options.orders.keys(&file.sha256, message) {
+            let Some(past) = ledger.before(&key)? else {
+                // The same file of another message may have taken this one along.
+                let anybody = Key { message: None, ..key };
+                let past = ledger.before(&anybody)?.map(|past| past.state);
+                if matches!((deed, past), (Deed::Move(_), Some(State::Done | State::Emitted))) {
+                    return Ok(true);
+                }
+                continue;
+            };
+            let tag = tag_of(&key);
+            let parcel = Parcel { path, sha256: &file.sha256, tag: &tag };
+            let moved = match deed {
+                Deed::Move(to) if past.state != State::Done => parcel.found(to),
+                _ => Ok(None),
+            };
+            let moved = match moved {
+                Ok(moved) => moved,
+                Err(error) => {
+                    self.trouble(&error);
+                    return Ok(true);
+                }
+            };
+            is_touched = true;
+            let end = match (past.state, moved) {
+                (_, Some(to)) => End::because(State::Done, format!("it lies in {}", to.display())),
+                (State::Later, _) => {
+                    End::because(State::Skipped, "it was removed before it could be tried again")
+                }
+                _ => {
+                    touched.push((rule.map(|rule| rule.name.clone()), past));
+                    continue;
+                }
+            };
+            if claims {
+                report::say(format_args!("{}: {}", path.display(), end.why.as_deref().unwrap_or_default()));
+                ledger.settle(past.number, end)?;
+            }
+        }
+        for (rule, past) in &touched {
+            self.was_before(&About::file(file, rule.as_deref()), past)?;
+        }
+        Ok(is_touched)
+    }
+
+    fn tell_gone(&mut self, file: &File, path: &Path) -> Result<()> {
+        let why = "it was removed before anything was done with it";
+        let key = Key { rule: GONE.into(), file: file.sha256.clone(), message: None };
+        let claims = self.claims();
+        let news = match &mut self.ledger {
+            Some(ledger) if claims => {
+                let settle = Some(End::because(State::Skipped, why.to_string()));
+                let (argv, again) = (Vec::new(), Again::No);
+                let claim = Claim { key: &key, path, argv, again, max_per_hour: None, settle };
+                matches!(ledger.claim(claim)?, Claimed::Ours(_))
+            }
+            Some(ledger) => ledger.before(&key)?.is_none(),
+            None => true,
+        };
+        if news && self.shown.insert(key) {
+            report::say(format_args!("{}: {why}", path.display()));
+            let end = End::because(State::Skipped, why.to_string());
+            self.record(&About::file(file, None), &[], "skipped", &end)?;
+        }
+        Ok(())
+    }
+
+    /// True if this run changes the ledger.
+    pub(super) fn claims(&self) -> bool {
+        self.options.mode != Mode::Print && !self.options.dry_run && !self.options.explain
+    }
+}
