@@ -200,3 +200,49 @@ fn the_manual_names_every_option() {
         assert!(manual.contains(option), "{option}");
     }
 }
+
+#[test]
+fn messages_of_one_name_in_two_maildirs_are_two() {
+    let bench = Bench::new();
+    for (maildir, words) in [("A", "one"), ("B", "two")] {
+        for sub in ["cur", "tmp"] {
+            std::fs::create_dir_all(bench.path(&format!("{maildir}/{sub}"))).unwrap();
+        }
+        let part = super::attached("hw.pdf", &crate::bench::pdf(words));
+        bench.write(&format!("{maildir}/new/1"), super::message(words, &[part]));
+    }
+    for maildir in ["A", "B"] {
+        let pending = ["--pending", maildir, "-C", "o"];
+        assert_eq!(bench.cmd("mail-dissect").args(pending).run().ok().lines().len(), 1, "{maildir}");
+        assert!(bench.cmd("mail-dissect").args(pending).run().ok().lines().is_empty(), "{maildir}");
+    }
+    // A line that makes no sense in the journal is told; it stops neither dissect nor act.
+    let journal = bench.path("o/.mailloop/journal");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, format!("garbage\n{text}")).unwrap();
+    let ran = bench.cmd("mail-act").args(["--pending", "o", "--", "lp"]).run().ok();
+    assert_eq!(ran.lines().len(), 2, "{}", ran.shown());
+    assert!(ran.err_text().contains("line 1 of"), "{}", ran.shown());
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_does_not_hide_the_rest() {
+    let bench = Bench::new();
+    let part = super::attached("hw.pdf", &crate::bench::pdf("x"));
+    for sub in ["cur", "tmp"] {
+        std::fs::create_dir_all(bench.path(&format!("A/{sub}"))).unwrap();
+    }
+    bench.write("A/new/1", super::message("x", &[part]));
+    std::fs::create_dir(bench.path("A/.locked")).unwrap();
+    std::fs::set_permissions(bench.path("A/.locked"), std::os::unix::fs::PermissionsExt::from_mode(0))
+        .unwrap();
+    let ran = bench.cmd("mail-dissect").args(["-C", "o", "A"]).run();
+    std::fs::set_permissions(bench.path("A/.locked"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .unwrap();
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+    // Root reads everything; everybody else is told.
+    match rustix::process::geteuid().is_root() {
+        true => assert_eq!(ran.status, Some(0), "{}", ran.shown()),
+        false => assert!(ran.status == Some(66) && ran.err_text().contains(".locked"), "{}", ran.shown()),
+    }
+}

@@ -6,18 +6,20 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::bytes::Bytes;
 use crate::error::{Error, Kind, Result};
 use crate::mail::mbox;
-use crate::record::{self, RecordPath};
+use crate::record::{self, RecordPath, hex};
 use crate::report::Form;
 use crate::stop::{self, Woken};
-use crate::store::maildir::{self, Maildir};
+use crate::store::maildir::{self, Maildir, Name};
 
 /// One thing to do next.
 #[derive(Debug)]
@@ -170,7 +172,12 @@ pub(super) fn messages(item: Item, each: &mut dyn FnMut(Result<Job>) -> Result<b
             None => Ok(()),
         },
         Item::Path(path) if path.is_dir() => match in_maildirs(&path) {
-            Ok(messages) => {
+            Ok((messages, troubles)) => {
+                for trouble in troubles {
+                    if !each(Err(trouble))? {
+                        return Ok(());
+                    }
+                }
                 for message in messages {
                     if !each(Ok(in_place(&message, fresh())))? {
                         break;
@@ -240,36 +247,58 @@ fn in_place(path: &Path, record: record::Message) -> Job {
     Job { source: Source::Path(path.to_path_buf()), key, record, shown: path.display().to_string() }
 }
 
-/// The unique name of a message that lies in a Maildir: it stays when a reader moves the file.
+/// What a message in a Maildir is known by: its unique name, which stays when a reader moves the file. Only the names
+/// that we give are unique in the world; others are so in their Maildir.
 fn maildir_key(path: &Path) -> Option<String> {
     let place = path.parent()?;
     let is_place = matches!(place.file_name()?.to_str()?, "new" | "cur");
-    let name = path.file_name()?.to_str()?;
-    (is_place && maildir::is_maildir(place.parent()?)).then(|| maildir::unique(name).to_string())
+    let dir = place.parent()?;
+    let name = maildir::unique(path.file_name()?.to_str()?);
+    if !is_place || !maildir::is_maildir(dir) {
+        return None;
+    }
+    if name.parse::<Name>().is_ok() {
+        return Some(name.to_string());
+    }
+    let whole = dir.canonicalize().ok()?;
+    Some(format!("{name} in {}", hex(&Sha256::digest(whole.as_os_str().as_bytes())[..8])))
 }
 
 /// The messages in the Maildirs at and below `path` (Maildir++ and nested ones), mailbox by mailbox, each in the
-/// order of its names; 66 if there is no Maildir at all.
-fn in_maildirs(path: &Path) -> Result<Vec<PathBuf>> {
-    let mut messages = Vec::new();
+/// order of its names, and what of it could not be read; 66 if there is no Maildir at all.
+fn in_maildirs(path: &Path) -> Result<(Vec<PathBuf>, Vec<Error>)> {
+    let (mut messages, mut troubles) = (Vec::new(), Vec::new());
     let mut found = false;
     let is_inside = |entry: &walkdir::DirEntry| {
         entry.depth() > 0 && matches!(entry.file_name().to_str(), Some("new" | "cur" | "tmp"))
     };
     let walk = walkdir::WalkDir::new(path).sort_by_file_name().into_iter();
     for entry in walk.filter_entry(|entry| entry.file_type().is_dir() && !is_inside(entry)) {
-        let entry =
-            entry.map_err(|why| Error::new(Kind::NoInput, format!("cannot read {}", path.display()), why))?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(why) => {
+                let at = why.path().unwrap_or(path).to_path_buf();
+                let why =
+                    why.into_io_error().unwrap_or_else(|| std::io::Error::other("it leads back to itself"));
+                troubles.push(Error::reading(at, why));
+                continue;
+            }
+        };
         if maildir::is_maildir(entry.path()) {
             found = true;
-            messages.extend(Maildir::open(entry.path())?.messages()?);
+            match Maildir::open(entry.path()).and_then(|maildir| maildir.messages()) {
+                Ok(here) => messages.extend(here),
+                Err(error) => troubles.push(error),
+            }
         }
     }
-    match found {
-        true => Ok(messages),
-        false => Err(Error::plain(Kind::NoInput, format!("{} is no Maildir and holds none", path.display()))
-            .hint("name a message file, or a directory with cur/, new/ and tmp/")),
+    if found {
+        return Ok((messages, troubles));
     }
+    Err(troubles.pop().unwrap_or_else(|| {
+        Error::plain(Kind::NoInput, format!("{} is no Maildir and holds none", path.display()))
+            .hint("name a message file, or a directory with cur/, new/ and tmp/")
+    }))
 }
 
 #[cfg(test)]

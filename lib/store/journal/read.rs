@@ -8,13 +8,13 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{Entry, JOURNAL, PLACE, key_of, short};
 use crate::durable;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::record::{self, RecordPath};
 use crate::report;
 
 /// The finished messages of `out` in the order in which they were first finished, as they were finished last; none
-/// where there is no journal. Needs no lock, and reads one line at a time. A line that makes no sense is an error where
-/// it has no key, else a line on stderr.
+/// where there is no journal. Needs no lock, and reads one line at a time. A line that makes no sense is a line on
+/// stderr, and the rest goes on.
 pub fn entries(out: &Path) -> Result<impl Iterator<Item = Entry> + use<>> {
     let path = out.join(PLACE).join(JOURNAL);
     let lines = match path.exists() {
@@ -53,8 +53,9 @@ fn last_lines(path: &Path) -> Result<Option<(File, Vec<Line>)>> {
     };
     let mut reader = BufReader::with_capacity(256 * 1024, &file);
     let (mut places, mut known) = (Vec::<Line>::new(), HashMap::new());
-    let (mut line, mut start) = (Vec::new(), 0u64);
+    let (mut line, mut start, mut number) = (Vec::new(), 0u64, 0u64);
     loop {
+        number += 1;
         line.clear();
         let length = reader.read_until(b'\n', &mut line).map_err(failed)?;
         // What has no newline yet never became true.
@@ -62,14 +63,14 @@ fn last_lines(path: &Path) -> Result<Option<(File, Vec<Line>)>> {
             return Ok(Some((file, places)));
         }
         if !line.is_empty() {
-            let Some(key) = key_of(&line) else {
-                let doing = format!("cannot read a line of {}", path.display());
-                return Err(Error::new(Kind::Io, doing, "it is no journal entry"));
-            };
             let place = Line { start, length: line.len() };
-            match known.entry(short(&key)) {
-                std::collections::hash_map::Entry::Occupied(at) => places[*at.get()] = place,
-                std::collections::hash_map::Entry::Vacant(at) => {
+            match key_of(&line).map(|key| known.entry(short(&key))) {
+                // The message it spoke of is pending again, and dissect will say anew what it held.
+                None => {
+                    report::trouble(format_args!("line {number} of {} is no journal entry", path.display()))
+                }
+                Some(std::collections::hash_map::Entry::Occupied(at)) => places[*at.get()] = place,
+                Some(std::collections::hash_map::Entry::Vacant(at)) => {
                     at.insert(places.len());
                     places.push(place);
                 }
