@@ -224,6 +224,7 @@ fn bad_input_gets_its_status() {
         .fails(75)
         .err_has("refused");
     bench.cmd("mail-fetch").arg("--colour").run().fails(64);
+    post.fetch_from(&post.server.smtp, "m").run().fails(64).err_has("is no IMAP server");
     bench.cmd("mail-fetch").run().fails(64).err_has("name an account");
     bench.cmd("mail-fetch").args(["--imap", "imap://u:p@x"]).run().fails(64).err_has("must not hold");
     bench.cmd("mail-fetch").arg("nobody").run().fails(78).err_has("nobody");

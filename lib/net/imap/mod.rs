@@ -66,6 +66,10 @@ pub enum News {
 impl Imap {
     /// Connects and logs in. 75 unreachable, 76 wrong certificate or broken protocol, 77 login refused.
     pub fn connect(peer: &Peer) -> Result<Imap> {
+        if !peer.server.scheme.is_imap() {
+            let what = format!("{} is no IMAP server", peer.server);
+            return Err(Error::plain(Kind::Usage, what).hint("write imaps://host or imap://host"));
+        }
         let (session, shared) = login::log_in(peer)?;
         let mut imap = Imap { session, shared, capabilities: Vec::new(), peer: peer.clone(), spent: false };
         if imap.shared.borrow().capabilities.is_empty() {
