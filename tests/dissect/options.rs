@@ -234,7 +234,7 @@ fn a_directory_that_cannot_be_read_does_not_hide_the_rest() {
     }
     bench.write("A/new/1", super::message("x", &[part]));
     std::fs::create_dir(bench.path("A/.locked")).unwrap();
-    std::fs::set_permissions(bench.path("A/.locked"), std::os::unix::fs::PermissionsExt::from_mode(0))
+    std::fs::set_permissions(bench.path("A/.locked"), std::os::unix::fs::PermissionsExt::from_mode(0o000))
         .unwrap();
     let ran = bench.cmd("mail-dissect").args(["-C", "o", "A"]).run();
     std::fs::set_permissions(bench.path("A/.locked"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
