@@ -310,3 +310,15 @@ fn two_at_once_fetch_everything_once() {
     assert_eq!(told, 60);
     assert_eq!(post.digests("mail"), post.on_server());
 }
+
+#[test]
+fn names_are_durable_before_the_cursor_speaks_of_them() {
+    let post = Post::new();
+    post.deliver("one", "1");
+    steps(&post);
+    let text = String::from_utf8(post.bench.read("steps")).unwrap();
+    let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    let group = names.iter().position(|name| *name == "sync-group").unwrap();
+    let next = names[group..].iter().find(|name| ["sync-dir", "append"].contains(name));
+    assert_eq!(next, Some(&"sync-dir"), "{names:?}");
+}

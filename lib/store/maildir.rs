@@ -157,6 +157,12 @@ impl Maildir {
         }
     }
 
+    /// Makes the names in `tmp/` durable. Before a journal speaks of them: a synced file whose name a power cut took
+    /// would look like one that was renamed already.
+    pub fn sync_tmp(&self) -> Result<()> {
+        self.tmp.sync()
+    }
+
     /// Makes all renames so far durable.
     pub fn sync(&self, with_flags: bool) -> Result<()> {
         self.new.sync()?;

@@ -95,6 +95,7 @@ impl Group {
             one.stamp().map_err(failed)?;
         }
         durable::sync_many(&new.iter().map(|one| &one.file).collect::<Vec<_>>()).map_err(failed)?;
+        self.maildir.sync_tmp()?;
         let pending: Vec<Pending> = new.iter().map(|one| one.pending.clone()).collect();
         self.cursor.announce(pending.clone())?;
         self.rename_and_tell(&pending, out)
