@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::Rig;
-use crate::bench::{Bench, Cmd, sha256};
+use crate::bench::{Bench, Cmd, Ran, sha256};
 
 const MESSAGES: usize = 200;
 
@@ -245,6 +245,13 @@ impl SmallDisk<'_> {
     }
 }
 
+impl SmallDisk<'_> {
+    fn grow(&self, size: &str) {
+        let remount = format!("remount,size={size}");
+        self.bench.cmd("mount").args(["-o", &remount]).arg(&self.path).run().ok();
+    }
+}
+
 impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
         self.bench.cmd("umount").arg(&self.path).run();
@@ -267,11 +274,18 @@ fn a_full_disk_is_74_and_leaves_nothing_half_written() {
     let files: BTreeSet<String> = desk.attachments().into_iter().map(|one| one.sha256).collect();
     let full = desk.bench.cmd("mail-dissect").args(["--all", "-C", "disk/files", "mail"]).run().fails(74);
     assert!(full.err_text().contains("No space left"), "{}", full.shown());
-    let mut written = 0;
+    let told = |ran: &Ran| -> Vec<String> { ran.lines().iter().map(|line| line.to_string()).collect() };
+    let mut records = told(&full);
+    for line in &records {
+        assert!(desk.bench.path(line).exists(), "{line} was told and is not there");
+    }
     for file in desk.bench.files("disk/files").iter().filter(|file| !file.starts_with(".mailloop")) {
-        written += 1;
         let sum = sha256(&desk.bench.read(&format!("disk/files/{}", file.display())));
         assert!(files.contains(&sum), "{} is cut", file.display());
     }
-    assert_eq!(full.lines().len(), written, "what is told is there, what is there is told");
+    disk.grow("100m");
+    records.extend(told(&desk.bench.cmd("mail-dissect").args(["--all", "-C", "disk/files", "mail"]).run().ok()));
+    let names: BTreeSet<&String> = records.iter().collect();
+    let there = desk.bench.files("disk/files").iter().filter(|file| !file.starts_with(".mailloop")).count();
+    assert_eq!((names.len(), records.len()), (there, there), "with room again the rest is told, each once");
 }
