@@ -1,19 +1,20 @@
 //! The few disk moves that survive a power cut, each a numbered step at which a test can stop the process.
 //!
 //! A *step* is one move after which the disk looks different to a reader or to the next run: creating a name,
-//! syncing contents, renaming, removing, syncing a directory, appending to a log. In builds with debug assertions
+//! writing and syncing contents, renaming, removing, syncing a directory, appending to a log. In builds with debug assertions
 //! three variables drive them (a release build has none of this):
 //!
 //! - `MAILLOOP_STEPS=FILE` appends `NUMBER NAME` to FILE for each step;
 //! - `MAILLOOP_STOP=7-` or `7+` kills the process (SIGKILL) before or after step 7;
-//! - `MAILLOOP_FAIL=7` lets step 7 fail as a full disk does (ENOSPC).
+//! - `MAILLOOP_FAIL=7` lets step 7 fail as a full disk does (ENOSPC), `7+` the same although it is done, `7..` it and all
+//!   that follow; with `MAILLOOP_FAIL_WITH=EIO` as a broken one.
 //!
 //! Everything goes through [`Dir`], a handle on an open directory: names are single path components, files are
 //! created with `O_EXCL|O_NOFOLLOW`, and the last rename never replaces.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -26,7 +27,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use crate::error::{Error, Kind, Result};
 
 mod step;
-pub use step::step;
+pub use step::{step, write};
 
 /// An open directory; every name is relative to it, so renaming or replacing a parent cannot lead a write astray.
 #[derive(Clone, Debug)]
@@ -165,7 +166,7 @@ impl Dir {
         let path = self.at(name);
         self.remove(&aside).map_err(|why| Error::writing(&path, why))?;
         let mut file = self.create_new(&aside, mode).map_err(|why| Error::creating(&path, why))?;
-        file.write_all(bytes).map_err(|why| Error::writing(&path, why))?;
+        write(&mut file, bytes).map_err(|why| Error::writing(&path, why))?;
         sync(&file).map_err(|why| Error::writing(&path, why))?;
         step("rename", || Ok(rustix::fs::renameat(&*self.handle, aside.as_str(), &*self.handle, name)?))
             .map_err(|why| Error::writing(&path, why))?;
@@ -179,7 +180,7 @@ impl Dir {
         let path = self.at(name);
         self.remove(&aside).map_err(|why| Error::writing(&path, why))?;
         let mut file = self.create_new(&aside, mode).map_err(|why| Error::creating(&path, why))?;
-        file.write_all(bytes).map_err(|why| Error::writing(&path, why))?;
+        write(&mut file, bytes).map_err(|why| Error::writing(&path, why))?;
         step("rename", || Ok(rustix::fs::renameat(&*self.handle, aside.as_str(), &*self.handle, name)?))
             .map_err(|why| Error::writing(&path, why))
     }
@@ -419,10 +420,8 @@ impl Log {
         }
         let mut text = lines.join("\n");
         text.push('\n');
-        let written = step("append", || {
-            self.file.write_all_at(text.as_bytes(), self.len)?;
-            if sync { self.file.sync_data() } else { Ok(()) }
-        });
+        let written = step("append", || self.file.write_all_at(text.as_bytes(), self.len))
+            .and_then(|()| if sync { step("sync", || self.file.sync_data()) } else { Ok(()) });
         if let Err(why) = written {
             let _ = self.file.set_len(self.len);
             return Err(Error::writing(&self.path, why));
