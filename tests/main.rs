@@ -10,6 +10,7 @@ mod fetch;
 mod inject;
 mod liar;
 mod looping;
+mod manual;
 mod pipeline;
 mod queue;
 mod queue_relay;
