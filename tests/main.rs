@@ -16,6 +16,7 @@ mod queue;
 mod queue_relay;
 mod readme;
 mod real;
+mod recipes;
 mod sandbox;
 mod sendmail;
 mod transcript;
