@@ -206,7 +206,7 @@ fn a_bad_rule_is_a_bad_configuration() {
         config(&bench, &format!("[[rule]]\nname = 'p'\nrun = {run}\n"));
         act(&bench, &["-c", "config.toml", "in/a.pdf"]).run().fails(78).err_has(word);
     }
-    config(&bench, "[[rule]]\nname = 'p'\nauthenticated = true\nrun = ['lp']\n");
+    config(&bench, "[auth]\ndkim = false\n[[rule]]\nname = 'p'\nauthenticated = true\nrun = ['lp']\n");
     act(&bench, &["-c", "config.toml", "in/a.pdf"]).run().fails(78).err_has("authenticated");
 }
 

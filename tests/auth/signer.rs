@@ -69,7 +69,7 @@ impl Signer {
         for name in covered.split(':') {
             let is_it =
                 |field: &&str| field.split(':').next().unwrap().trim().eq_ignore_ascii_case(name.trim());
-            if let Some(at) = left.iter().rposition(|field| is_it(&field)) {
+            if let Some(at) = left.iter().rposition(is_it) {
                 signed += &(canonical_field(left.remove(at), relaxed[0]) + "\r\n");
             }
         }
