@@ -5,13 +5,13 @@
 //! power cut takes, or leaves torn, is judged anew. So the files may be removed at any time.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{Dir, check_private};
+use crate::durable::{self, Dir, check_private};
 use crate::error::{Error, Kind, Result};
 use crate::mail::auth::Proof;
 use crate::record::VERSION;
@@ -71,7 +71,7 @@ impl Proofs {
         let path = dir.at(shard(message)?);
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
         // In one write, so that lines of several processes do not mix; begun anew, so that a torn one harms itself alone.
-        file.and_then(|mut file| file.write_all(format!("\n{line}\n").as_bytes()))
+        file.and_then(|mut file| durable::write(&mut file, format!("\n{line}\n").as_bytes()))
             .map_err(|why| Error::writing(&path, why))
     }
 }

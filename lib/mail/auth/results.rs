@@ -8,6 +8,9 @@ use super::Terms;
 use super::align::{covers, is_same_house};
 use super::fields::Head;
 
+/// A longer field is not judged; real ones have some hundred octets.
+const LONGEST: usize = 16 << 10;
+
 /// By what the domain is proven, or why it is not.
 pub(super) fn judge(head: &Head<'_>, domain: &str, terms: &Terms<'_>) -> Result<String, String> {
     if terms.trusted.is_empty() {
@@ -17,7 +20,8 @@ pub(super) fn judge(head: &Head<'_>, domain: &str, terms: &Terms<'_>) -> Result<
         return Err("it has no Authentication-Results".into());
     };
     let line = head.fields[at].line()?;
-    let results = parse(&line).ok_or("its topmost Authentication-Results cannot be understood")?;
+    let results = Some(line).filter(|line| line.len() <= LONGEST).and_then(|line| parse(&line));
+    let results = results.ok_or("its topmost Authentication-Results cannot be understood")?;
     let id = &results.id;
     if !terms.trusted.iter().any(|trusted| trusted.eq_ignore_ascii_case(id)) {
         return Err(format!("its topmost Authentication-Results is by {id}, which is not trusted"));

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+/// So many tags are read; those that are known are some fifteen.
+const MOST: usize = 64;
+
 /// The tags of a list, each with its value and where that stands; none twice.
 #[derive(Debug)]
 pub(super) struct Tags<'a>(Vec<(&'a str, &'a str, Range<usize>)>);
@@ -30,6 +33,9 @@ impl<'a> Tags<'a> {
             }
             if tags.iter().any(|(known, ..)| *known == name) {
                 return Err(format!("has {name}= twice"));
+            }
+            if tags.len() == MOST {
+                return Err("has too many tags".into());
             }
             tags.push((name, value.trim_ascii(), value_at..end));
         }
@@ -87,5 +93,7 @@ mod tests {
         for broken in ["a=1; a=2", "a", "=1", "a=1;;b=2", ";", "a b=1", "a=\u{e4}"] {
             assert!(Tags::parse(broken).is_err(), "{broken}");
         }
+        let many: String = (0..70).map(|number| format!("a{number}=;")).collect();
+        assert_eq!(Tags::parse(&many).unwrap_err(), "has too many tags");
     }
 }

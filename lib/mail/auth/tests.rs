@@ -97,6 +97,7 @@ fn whose_word_does_not_count() {
         ),
         (good.replace("dmarc=pass", "spf=pass reason=\"; dmarc=pass\""), "no signature"),
         (good.replace("dmarc=pass", "dmarc=pass\u{e9}"), "no ASCII"),
+        (good.replace("dmarc=pass", &format!("dmarc=pass {}", "x".repeat(20_000))), "cannot be understood"),
     ] {
         let said = found(&head).expect_err(&head);
         assert!(said.contains(why), "{head}: {said}");
@@ -136,6 +137,22 @@ fn a_head_that_readers_could_read_differently_proves_nothing() {
     for message in ["", "\r\n", "\r\nFrom: prof@by.example\r\n\r\n", " From: prof@by.example\r\n\r\n"] {
         let verdict = ask(message, &["mx.by.example"], &HashMap::new());
         assert!(matches!(verdict.proof, Proof::Unproven(_)) && verdict.from.is_none(), "{message:?}");
+    }
+}
+
+proptest::proptest! {
+    /// Whatever a stranger writes is judged, and proves nothing.
+    #[test]
+    fn no_bytes_make_it_panic(
+        pieces in proptest::collection::vec(proptest::sample::select(vec![
+            "From:", "prof@by.example", "\r\n", "\n", "\r", " ", "\t", "(", ")", "\"", "<", ">", ":", ";", ",", "=", "\\", "\u{e4}",
+            "Authentication-Results: ", "mx.by.example; ", "dkim=", "fail ", "header.d=", "Received: from a by b",
+            "DKIM-Signature: ", "v=1; a=rsa-sha256; ", "d=by.example; s=s1; ", "bh=AAAA; ", "b=AAAA", "h=from; ", "l=0; ", "=?utf-8?q?", "?=",
+        ]), 0..40),
+    ) {
+        let zone = HashMap::from([("s1._domainkey.by.example".to_string(), vec![b"p=AAAA".to_vec()])]);
+        let verdict = ask(&pieces.concat(), &["mx.by.example"], &zone);
+        assert!(matches!(verdict.proof, Proof::Unproven(_)), "{verdict:?}");
     }
 }
 
