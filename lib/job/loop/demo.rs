@@ -106,7 +106,7 @@ act = "print"
             account.maildir = Some(dir.join("Maildir"));
         }
         for each in config.loops.values_mut() {
-            each.files = dir.join("files");
+            each.files = Some(dir.join("files"));
         }
         let settings = Settings { config, file: None, state: dir.join("state") };
         let plan = Plan::all(&settings, &[])?
