@@ -105,11 +105,15 @@ pub fn as_task<T>(task: &Arc<Task>, act: impl FnOnce() -> T) -> T {
 pub fn open_to_calls<T>(act: impl FnOnce() -> T) -> T {
     CALLS.with(|calls| calls.set(Calls::Open));
     let done = act();
-    CALLS.with(|calls| calls.set(Calls::Closed));
+    CALLS.with(|calls| {
+        if calls.get() == Calls::Open {
+            calls.set(Calls::Closed);
+        }
+    });
     done
 }
 
-/// True after a call ended a wait of what is [`open_to_calls`] now.
+/// True after a call ended a wait of what was [`open_to_calls`] last.
 pub fn was_called() -> bool {
     CALLS.with(Cell::get) == Calls::Came
 }

@@ -27,6 +27,7 @@ use crate::mail::{header, part, pdf, uids::Uids};
 use crate::net::imap::Imap;
 use crate::record::{File, hex};
 use crate::report::{self, Form, Records};
+use crate::secret;
 use crate::stop;
 use crate::store::heartbeat::safe;
 use crate::store::journal;
@@ -342,7 +343,7 @@ impl Prober {
         if gone.is_empty() {
             return Ok(());
         }
-        let mut imap = Imap::connect(&self.fetch.peer)?;
+        let mut imap = Imap::connect(&self.fetch.peer, &secret::fetch)?;
         for (mailbox, uidvalidity, uid) in gone {
             if imap.select(&mailbox)?.uidvalidity != Some(uidvalidity) {
                 continue;

@@ -70,11 +70,11 @@ impl Mill {
         let mut records = Records::stdout(self.form);
         let mut clock = Clock::new(&self.plan);
         while !stop::requested() {
-            let mut waiting = self.queue.take(clock.wait());
+            let mut waiting = stop::open_to_calls(|| self.queue.take(clock.wait()));
             if stop::requested() {
                 break;
             }
-            let all = waiting.lost || clock.is_due();
+            let all = waiting.lost || stop::was_called() || clock.is_due();
             if !all && waiting.files.is_empty() {
                 continue;
             }
