@@ -104,7 +104,7 @@ and how:
   max_per_hour = 30                     # more are held and tried again at the next run
   max_size = \"20M\"                      # larger files are held until `mail-loop retry`
   timeout = \"2m\"
-  tries = 20                            # how often, while it ends with 75 or takes too long
+  tries = 20                            # how often, while it ends with 75 or takes too long (print: whenever it fails)
   repeatable = true                     # do it once more where nobody knows whether it was done
 
 No rule acts on our own mail come back (a Mailloop-… field), on what a machine sent (Auto-Submitted), on bounces

@@ -36,6 +36,7 @@ mod transfer;
 pub use auth::show as show_auth;
 pub use items::{Item, from_paths, from_reader, stdin};
 pub use orders::Orders;
+pub(crate) use pending::GONE;
 pub use start::Start;
 
 use auth::Prover;

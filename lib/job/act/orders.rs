@@ -273,6 +273,11 @@ impl Order<'_> {
         self.rule.and_then(|rule| rule.tries).unwrap_or(TRIES)
     }
 
+    /// True where the command is our own way of printing.
+    pub fn prints(&self) -> bool {
+        self.rule.is_some_and(|rule| matches!(rule.action(), Some(Action::Print(_))))
+    }
+
     pub fn may_repeat(&self) -> bool {
         self.rule.is_some_and(Rule::may_repeat)
     }
