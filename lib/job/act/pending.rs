@@ -9,10 +9,11 @@ use crate::record::File;
 use crate::report;
 use crate::store::ledger::{Again, Claim, Claimed, End, Key, State};
 
+use super::actor::Actor;
 use super::orders::{Chance, Deed};
 use super::tell::About;
 use super::transfer::Parcel;
-use super::{Actor, Mode, tag_of};
+use super::{Mode, tag_of};
 
 /// In the place of a rule's name, for files that were removed before a rule could decide.
 const GONE: &str = "(gone)";

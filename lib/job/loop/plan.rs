@@ -65,6 +65,8 @@ impl Plan {
             starts: Start::all(&settings.config),
             limit: act::LIMIT,
             wait,
+            dead_letters: settings.dead_letters(),
+            told: act::Told::once(),
         };
         let dissect = dissect::Options {
             pending: true,

@@ -4,7 +4,6 @@
 //! answered for three times its period, or was never asked, or its process is gone; *degraded* when it reports
 //! trouble or something is unknown, held or dead.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use crate::error::Result;
 use crate::job::settings::Settings;
 use crate::report::{Records, printable};
 use crate::store::heartbeat::{self, Heartbeat};
-use crate::store::ledger::{Key, Ledger, State};
+use crate::store::ledger::{Ledger, Standing};
 
 /// How it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -155,16 +154,8 @@ fn waiting(settings: &Settings) -> Result<Waiting> {
     let Some(mut ledger) = Ledger::open_existing(&settings.state, crate::cli::TIMEOUT)? else {
         return Ok(Waiting::default());
     };
-    // Of several claims of the same thing the last one says how it stands.
-    let last: HashMap<Key, State> =
-        ledger.entries()?.into_iter().map(|entry| (entry.key, entry.state)).collect();
-    let count = |state| last.values().filter(|is| **is == state).count();
-    Ok(Waiting {
-        unknown: count(State::Unknown),
-        failed: count(State::Failed),
-        dead: count(State::Dead),
-        held: count(State::Held),
-    })
+    let Standing { unknown, failed, dead, held } = ledger.standing()?;
+    Ok(Waiting { unknown, failed, dead, held })
 }
 
 fn line(status: &LoopStatus, now: Timestamp) -> String {
