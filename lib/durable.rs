@@ -1,12 +1,13 @@
 //! The few disk moves that survive a power cut, each a numbered step at which a test can stop the process.
 //!
 //! A *step* is one move after which the disk looks different to a reader or to the next run: creating a name,
-//! syncing contents, renaming, removing, syncing a directory, appending to a log. In builds with debug assertions
+//! writing and syncing contents, renaming, removing, syncing a directory, appending to a log. In builds with debug assertions
 //! three variables drive them (a release build has none of this):
 //!
 //! - `MAILLOOP_STEPS=FILE` appends `NUMBER NAME` to FILE for each step;
 //! - `MAILLOOP_STOP=7-` or `7+` kills the process (SIGKILL) before or after step 7;
-//! - `MAILLOOP_FAIL=7` lets step 7 fail as a full disk does (ENOSPC).
+//! - `MAILLOOP_FAIL=7` lets step 7 fail as a full disk does (ENOSPC), `7+` the same although it is done, `7..` it and all
+//!   that follow; with `MAILLOOP_FAIL_WITH=EIO` as a broken one.
 //!
 //! Everything goes through [`Dir`], a handle on an open directory: names are single path components, files are
 //! created with `O_EXCL|O_NOFOLLOW`, and the last rename never replaces.
@@ -25,7 +26,7 @@ mod step;
 pub use dir::Dir;
 pub use lock::Lock;
 pub use log::Log;
-pub use step::step;
+pub use step::{step, write};
 
 /// Makes a file's contents durable.
 pub fn sync(file: &File) -> io::Result<()> {

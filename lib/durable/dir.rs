@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 
-use super::{step, sync};
+use super::{step, sync, write};
 use crate::error::{Error, Kind, Result};
 
 /// An open directory; every name is relative to it, so renaming or replacing a parent cannot lead a write astray.
@@ -151,7 +151,7 @@ impl Dir {
         let path = self.at(name);
         self.remove(&aside).map_err(|why| Error::writing(&path, why))?;
         let mut file = self.create_new(&aside, mode).map_err(|why| Error::creating(&path, why))?;
-        file.write_all(bytes).map_err(|why| Error::writing(&path, why))?;
+        write(&mut file, bytes).map_err(|why| Error::writing(&path, why))?;
         sync(&file).map_err(|why| Error::writing(&path, why))?;
         step("rename", || Ok(rustix::fs::renameat(&*self.handle, aside.as_str(), &*self.handle, name)?))
             .map_err(|why| Error::writing(&path, why))?;
@@ -165,7 +165,7 @@ impl Dir {
         let path = self.at(name);
         self.remove(&aside).map_err(|why| Error::writing(&path, why))?;
         let mut file = self.create_new(&aside, mode).map_err(|why| Error::creating(&path, why))?;
-        file.write_all(bytes).map_err(|why| Error::writing(&path, why))?;
+        write(&mut file, bytes).map_err(|why| Error::writing(&path, why))?;
         step("rename", || Ok(rustix::fs::renameat(&*self.handle, aside.as_str(), &*self.handle, name)?))
             .map_err(|why| Error::writing(&path, why))
     }

@@ -155,10 +155,8 @@ impl Log {
         self.truncate()?;
         let mut text = lines.join("\n");
         text.push('\n');
-        let written = step("append", || {
-            self.file.write_all_at(text.as_bytes(), self.len)?;
-            if sync { self.file.sync_data() } else { Ok(()) }
-        });
+        let written = step("append", || self.file.write_all_at(text.as_bytes(), self.len))
+            .and_then(|()| if sync { step("sync", || self.file.sync_data()) } else { Ok(()) });
         if let Err(why) = written {
             let _ = self.file.set_len(self.len);
             return Err(Error::writing(&self.path, why));
