@@ -181,6 +181,6 @@ fn options(arguments: &Arguments) -> Result<Options> {
         limit: arguments.timeout.unwrap_or(act::LIMIT),
         wait: cli::TIMEOUT,
         dead_letters: settings.dead_letters(),
-        told: act::Told::default(),
+        memory: act::Memory::default(),
     })
 }

@@ -293,3 +293,36 @@ fn many_processes_claim_each_once() {
     assert_eq!(desk.history(&["--is", "emitted"]).len(), 60);
     assert_eq!(desk.history(&["--last", "1"])[0]["rule"], json!(desk.history(&[])[0]["rule"]));
 }
+
+#[test]
+fn a_loop_says_what_is_unknown_once_and_hears_a_word_by_hand() {
+    let bench = Bench::new();
+    let server = bench.sandbox();
+    bench.configure("me@by.example", &server.smtp, &server.imap, "run", "");
+    let quick = String::from_utf8(bench.read("count")).unwrap();
+    bench.deliver_pdf("one");
+    bench.write("count", format!("{quick}exec sleep 600\n"));
+    let wait_for = |many: usize| {
+        bench.sh(&format!("until [ -e counted ] && [ $(wc -l <counted) -ge {many} ]; do :; done")).run().ok();
+    };
+    let killed = bench.cmd("mail-loop").arg("once").spawn();
+    wait_for(1);
+    killed.kill();
+    killed.wait();
+    bench.write("count", &quick);
+    let run = bench.cmd("mail-loop").arg("run").spawn();
+    for (many, name) in [(2, "two"), (3, "three"), (4, "four")] {
+        bench.deliver_pdf(name);
+        wait_for(many);
+    }
+    let history =
+        |words: &[&str]| bench.cmd("mail-loop").args(["history", "--json"]).args(words).run().ok().json();
+    assert_eq!(history(&["--is", "unknown"]).len(), 1);
+    bench.cmd("mail-loop").args(["retry", "--is", "unknown"]).run().ok();
+    bench.deliver_pdf("five");
+    wait_for(6);
+    assert_eq!(bench.counted(), ["five.pdf", "four.pdf", "one.pdf", "one.pdf", "three.pdf", "two.pdf"]);
+    run.signal(rustix::process::Signal::TERM);
+    let ran = run.wait();
+    assert_eq!(ran.err_text().matches("nobody knows").count(), 1, "{}", ran.shown());
+}

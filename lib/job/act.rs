@@ -1,8 +1,9 @@
 //! Acting on files: the command that a rule or the command line asks for is printed, or run, once for each.
 //!
-//! The way of a file: what it is and where it came from (`facts`, `place`), what is to be done with it (`orders`),
-//! whether it was done before (`store::ledger`), then print the command, or do it (`command`, `transfer`), and say so. Nothing is run
-//! before its claim is durable, and no lock is held while it runs. Asked to end, the job finishes the file in hand.
+//! The way of a file (`actor`): what it is and where it came from (`facts`, `place`), what is to be done with it
+//! (`orders`), whether it was done before (`store::ledger`), then print the command (`once`), or do it (`perform`: `command`,
+//! `transfer`), and say so (`tell`; `dead` where it is given up). Nothing is run before its claim is durable, and no lock
+//! is held while it runs. Asked to end, the job finishes the file in hand.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,6 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Kind, Result, Status};
 use crate::record::hex;
 use crate::report::{self, Records};
-use crate::store::journal;
 use crate::store::ledger::Key;
 
 mod actor;
@@ -21,6 +21,7 @@ mod command;
 mod dead;
 mod facts;
 mod items;
+mod memory;
 mod message;
 mod once;
 mod orders;
@@ -29,12 +30,11 @@ mod perform;
 mod place;
 mod start;
 mod tell;
-mod told;
 mod transfer;
 pub use items::{Item, from_paths, from_reader, stdin};
+pub use memory::Memory;
 pub use orders::Orders;
 pub use start::Start;
-pub use told::Told;
 
 use actor::Actor;
 
@@ -78,8 +78,9 @@ pub struct Options {
     pub wait: Duration,
     /// The Maildir in which somebody is told of what was given up; made when it is needed.
     pub dead_letters: PathBuf,
-    /// What was said of things that are unknown: with a memory that lasts longer than a run each is said once.
-    pub told: Told,
+    /// What earlier runs of this process said and settled: with it what is unknown is said once, and [`pending`] does not
+    /// look at what cannot have changed.
+    pub memory: Memory,
 }
 
 /// Acts on each item. One bad item is one line on stderr and counts in the status; an error is about all of them:
@@ -100,7 +101,9 @@ pub fn run(
             break;
         }
         match item {
-            Ok(item) => actor.act(item)?,
+            Ok(item) => {
+                actor.act(item)?;
+            }
             Err(error) => actor.trouble(&error),
         }
     }
@@ -114,20 +117,8 @@ pub fn pending(options: &Options, outs: &[PathBuf], records: &mut Records<'_>) -
     let mut actor = Actor::open(options, true, records)?;
     actor.may_wait = true;
     for out in outs {
-        let files = match journal::files(out) {
-            Ok(files) => files,
-            Err(error) => {
-                actor.trouble(&error);
-                continue;
-            }
-        };
-        for file in files {
-            if actor.is_over() {
-                break;
-            }
-            if !actor.was_settled(&file)? && !actor.is_gone(&file)? {
-                actor.act(Item::Record(Box::new(file)))?;
-            }
+        if let Err(error) = actor.journal(out)? {
+            actor.trouble(&error);
         }
     }
     actor.close()

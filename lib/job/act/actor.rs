@@ -82,26 +82,26 @@ impl<'a, 'r> Actor<'a, 'r> {
         self.status.add(error.kind());
     }
 
-    /// The way of one file.
-    pub(super) fn act(&mut self, item: Item) -> Result<()> {
+    /// The way of one file. False if nothing is to be done with it.
+    pub(super) fn act(&mut self, item: Item) -> Result<bool> {
         let known = match self.look(item) {
             Ok(Some(known)) => Rc::new(known),
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(false),
             Err(error) => {
                 self.trouble(&error);
-                return Ok(());
+                return Ok(true);
             }
         };
         let choice = self.choose(&known);
         if self.options.explain {
-            return self.explain(&known, &choice);
+            return self.explain(&known, &choice).map(|()| true);
         }
         if choice.orders.is_empty() {
             self.pass(&known, &choice);
             if let Some(why) = choice.brake.filter(|_| !self.pending && !self.options.orders.are_rules()) {
                 report::say(format_args!("{}: no action: {why}", known.path.display()));
             }
-            return Ok(());
+            return Ok(false);
         }
         for order in choice.orders {
             match self.options.mode {
@@ -110,7 +110,7 @@ impl<'a, 'r> Actor<'a, 'r> {
                 _ => self.print(&known, &order)?,
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What is to be done. What a machine sent causes nothing, not even what the command line asks for; but where a

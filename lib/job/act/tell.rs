@@ -95,7 +95,7 @@ impl Actor<'_, '_> {
         let why = match state {
             State::Unknown => {
                 let why = format!("started at {at:.0}, and nobody knows whether it was done");
-                if !self.options.told.is_news(number, state) {
+                if !self.options.memory.is_news(number, state) {
                     self.status.add(Kind::Unknown);
                     return Ok(());
                 }

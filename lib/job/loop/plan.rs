@@ -66,7 +66,7 @@ impl Plan {
             limit: act::LIMIT,
             wait,
             dead_letters: settings.dead_letters(),
-            told: act::Told::once(),
+            memory: act::Memory::lasting(),
         };
         let dissect = dissect::Options {
             pending: true,

@@ -6,6 +6,12 @@ use crate::error::{Error, Kind, Result};
 use jiff::Timestamp;
 
 impl Ledger {
+    /// Another number whenever somebody said something by hand: what was settled may wait again.
+    pub fn hands(&mut self) -> Result<u64> {
+        let _lock = self.lock()?;
+        Ok(self.index()?.hands())
+    }
+
     /// Settles a claim as somebody says; durable on return.
     ///
     /// 64 where there is no such claim, or a newer one of the same thing; 75 where a living process is at it.

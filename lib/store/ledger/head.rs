@@ -26,6 +26,8 @@ pub(super) struct Head {
     pub table: u64,
     pub bits: u32,
     pub used: u64,
+    /// How many words by hand there were, at least.
+    pub hands: u64,
 }
 
 impl Head {
@@ -47,6 +49,7 @@ impl Head {
         }
         bytes[72..88].copy_from_slice(&self.boot);
         bytes[88..96].copy_from_slice(&self.last_check);
+        bytes[96..104].copy_from_slice(&self.hands.to_le_bytes());
         let sum = check(0, &bytes[..LENGTH - 8]);
         bytes[LENGTH - 8..].copy_from_slice(&sum);
         bytes
@@ -77,6 +80,7 @@ impl Head {
             used: word(8)?,
             boot: body.get(72..88)?.try_into().ok()?,
             last_check: body.get(88..96)?.try_into().ok()?,
+            hands: word(12)?,
         })
     }
 }

@@ -95,6 +95,7 @@ impl Index {
             table,
             bits: BITS,
             used: 0,
+            hands: 0,
         };
         let mut index = Index { dir: dir.clone(), rows, head, table: slots };
         index.catch_up(log)?;
@@ -157,6 +158,7 @@ impl Index {
             Line::Settle { n, end, .. } => {
                 let mut row = self.row_for(*n, at)?;
                 row.end(at, end);
+                self.head.hands += u64::from(end.asked);
                 self.write_row(&row).map_err(|why| self.trouble(why))?;
             }
             Line::Told { n, .. } => {
@@ -250,6 +252,11 @@ impl Index {
     /// How many claims there are.
     pub fn claims(&self) -> u64 {
         self.head.claims
+    }
+
+    /// Another number after each word by hand.
+    pub fn hands(&self) -> u64 {
+        self.head.hands
     }
 
     /// The row of a claim, if there is one.
