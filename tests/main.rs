@@ -3,7 +3,10 @@
 mod act;
 mod act_ledger;
 mod act_rules;
+#[cfg(feature = "dkim")]
+mod auth;
 mod bench;
+mod cyrus;
 mod demo;
 mod dissect;
 mod durability;
@@ -11,11 +14,13 @@ mod fetch;
 mod inject;
 mod liar;
 mod looping;
+mod manual;
 mod pipeline;
 mod queue;
 mod queue_relay;
 mod readme;
 mod real;
+mod recipes;
 mod sandbox;
 mod sendmail;
 mod transcript;

@@ -12,10 +12,12 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Kind, Result};
 use place::Blame;
 
+mod auth;
 mod outbound;
 mod peer;
 mod place;
 mod rule;
+pub use auth::Auth;
 pub use outbound::{Outbound, Rate};
 pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
 pub use rule::{Action, Conditions, Duplex, OncePer, Patterns, Print, Rule};
@@ -33,6 +35,8 @@ pub struct Config {
     /// `[loop.NAME]`
     #[serde(rename = "loop")]
     pub loops: BTreeMap<String, Loop>,
+    /// `[auth]`
+    pub auth: Auth,
 }
 
 /// A login somewhere: where mail is fetched from and submitted to.
@@ -240,6 +244,7 @@ impl Config {
         }
         outbound::check(&self.account)?;
         rule::check(&self.rule)?;
+        auth::check(&self.auth, &self.rule)?;
         for (name, each) in &self.loops {
             let key = Blame::Loop(name.clone());
             let Some(account) = self.account.get(&each.account) else {

@@ -16,6 +16,7 @@ use crate::report::{self, Records};
 use crate::store::ledger::Key;
 
 mod actor;
+mod auth;
 mod bytes;
 mod command;
 mod dead;
@@ -31,6 +32,7 @@ mod place;
 mod start;
 mod tell;
 mod transfer;
+pub use auth::show as show_auth;
 pub use items::{Item, from_paths, from_reader, stdin};
 pub use memory::Memory;
 pub use orders::Orders;
