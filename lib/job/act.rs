@@ -36,6 +36,7 @@ pub use auth::show as show_auth;
 pub use items::{Item, from_paths, from_reader, stdin};
 pub use memory::Memory;
 pub use orders::Orders;
+pub(crate) use pending::GONE;
 pub use start::Start;
 
 use actor::Actor;

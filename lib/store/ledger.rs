@@ -41,7 +41,7 @@ mod scan;
 mod table;
 pub use claim::{Claim, Claimed};
 pub use line::{Again, End, Entry, Key, Past, State};
-pub use scan::{Standing, Wanted};
+pub use scan::Wanted;
 
 use index::Index;
 use line::Line;

@@ -20,7 +20,7 @@ use super::transfer::Parcel;
 use super::{Mode, tag_of};
 
 /// In the place of a rule's name, for files that were removed before a rule could decide.
-const GONE: &str = "(gone)";
+pub(crate) const GONE: &str = "(gone)";
 
 /// Whether there is something to do for a file of the journal.
 #[derive(PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Looking through the claims, a piece at a time: history, and how things stand.
+//! Looking through the claims, a piece at a time: history, and what is not over.
 
 use jiff::Timestamp;
 
@@ -22,19 +22,6 @@ pub struct Wanted {
     pub since: Option<Timestamp>,
     /// The newest first; else the oldest.
     pub newest_first: bool,
-}
-
-/// How many claims, each the last of its key, wait for a person.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Nobody knows whether they happened.
-    pub unknown: usize,
-    /// They failed.
-    pub failed: usize,
-    /// They were given up.
-    pub dead: usize,
-    /// They are held.
-    pub held: usize,
 }
 
 /// The line of a claim.
@@ -113,31 +100,23 @@ impl Ledger {
         Ok(true)
     }
 
-    /// How things stand: of several claims of the same key the last that may have happened counts.
-    pub fn standing(&mut self) -> Result<Standing> {
-        let (mut standing, mut first) = (Standing::default(), 1);
+    /// Hands over what is not over: of several claims of the same key the last that may have happened, where it is being
+    /// done, or is unknown, failed, dead, held, or to be tried again.
+    pub fn each_open(&mut self, each: &mut dyn FnMut(Entry)) -> Result<()> {
+        let mut first = 1;
         loop {
             let _lock = self.lock()?;
             let rows = self.index()?.rows(first, PIECE)?;
             if rows.is_empty() {
-                return Ok(standing);
+                return Ok(());
             }
             first += rows.len() as u64;
             for row in rows {
-                let state = row.state;
-                let counts = matches!(
-                    state,
-                    State::Claimed | State::Unknown | State::Failed | State::Dead | State::Held
-                );
-                if !counts || !self.is_last(&row)? {
-                    continue;
-                }
-                match self.state_of(&row)? {
-                    State::Unknown => standing.unknown += 1,
-                    State::Failed => standing.failed += 1,
-                    State::Dead => standing.dead += 1,
-                    State::Held => standing.held += 1,
-                    _ => {}
+                let is_over =
+                    matches!(row.state, State::Done | State::Emitted | State::Skipped | State::Free);
+                if !is_over && self.is_last(&row)? {
+                    let state = self.state_of(&row)?;
+                    each(self.entry(&row, state)?);
                 }
             }
         }
