@@ -1,6 +1,7 @@
 //! Every test that runs the programs, in one binary (it links once).
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod act;
+mod act_ledger;
 mod act_rules;
 #[cfg(feature = "dkim")]
 mod auth;

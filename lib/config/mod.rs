@@ -28,6 +28,8 @@ pub use rule::{Action, Conditions, Duplex, OncePer, Patterns, Print, Rule};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The Maildir in which a notice lies of each action that was given up; stands before the first `[…]`.
+    pub dead_letters: Option<PathBuf>,
     /// `[account.NAME]`
     pub account: BTreeMap<String, Account>,
     /// `[[rule]]`, in their order: the first that matches decides, unless it continues.
@@ -234,6 +236,7 @@ impl Config {
             account.tls_ca.iter_mut().for_each(tilde);
             account.smtp.iter_mut().for_each(|server| server.expand(home));
         }
+        self.dead_letters.iter_mut().for_each(tilde);
         self.loops.values_mut().flat_map(|each| [&mut each.files, &mut each.watch]).flatten().for_each(tilde);
         self.rule.iter_mut().for_each(|rule| rule.expand(tilde));
     }

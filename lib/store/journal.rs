@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::record::{self, VERSION};
 
 mod read;
-pub use read::{entries, files, size};
+pub use read::{Mark, entries, files, files_since, size};
 
 /// The directory within the output directory.
 pub const PLACE: &str = ".mailloop";

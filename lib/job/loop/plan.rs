@@ -128,6 +128,8 @@ impl Plan {
             starts: Start::all(&settings.config),
             limit: act::LIMIT,
             wait,
+            dead_letters: settings.dead_letters(),
+            memory: act::Memory::lasting(),
         };
         let every = match &source {
             Source::Account(_) => each.every.unwrap_or(EVERY),
