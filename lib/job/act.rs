@@ -33,6 +33,7 @@ mod tell;
 mod transfer;
 pub use items::{Item, from_paths, from_reader, stdin};
 pub use orders::Orders;
+pub(crate) use pending::GONE;
 pub use start::Start;
 
 use facts::{Journals, Known, Subject};

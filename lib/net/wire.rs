@@ -223,7 +223,9 @@ impl Line {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match stop::wait(&[self.socket.as_fd()], left.min(GLANCE))? {
-                Woken::Late if left > GLANCE && time_asleep().abs_diff(slept) < GLANCE => {
+                Woken::Late
+                    if left > GLANCE && !stop::was_called() && time_asleep().abs_diff(slept) < GLANCE =>
+                {
                     slept = time_asleep()
                 }
                 woken => return Ok(woken),
