@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::health::{self, Health, Waiting, age, judge, words};
+use super::plan::no_loops;
 use super::probe::{Memory, Trips};
 use super::withheld;
 use crate::config::Loop;
@@ -42,8 +43,12 @@ struct LoopStatus {
     probe: Option<Trips>,
 }
 
-/// Shows every loop of the configuration; the worst health counts.
+/// Shows every loop of the configuration; the worst health counts. 78 where there is no loop.
 pub fn show(settings: &Settings, now: Timestamp, records: &mut Records<'_>) -> Result<Health> {
+    // A monitor that looks into the wrong home must not be told that all is well.
+    if settings.config.loops.is_empty() {
+        return Err(no_loops());
+    }
     let state = settings.state.is_dir().then(|| settings.state()).transpose()?;
     let waiting = health::waiting(&settings.state)?;
     let all = settings.config.loops.iter();
