@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod act;
 mod act_rules;
+#[cfg(feature = "dkim")]
+mod auth;
 mod bench;
+mod cyrus;
 mod demo;
 mod dissect;
 mod durability;
