@@ -271,7 +271,10 @@ fn bad_configurations_are_told_with_their_place() {
     assert!(!refused.err_text().contains("hunter2"));
     std::fs::set_permissions(bench.path(config), mode(0o666)).unwrap();
     bench.cmd("mail-fetch").arg("x").run().fails(78).err_has("written to by others");
-    bench.write(config, "[[rule]]\nname = \"p\"\nrun = [\"lp\"]\nauthenticated = true\n");
+    bench.write(
+        config,
+        "[[rule]]\nname = \"p\"\nrun = [\"lp\"]\nauthenticated = true\n[auth]\ndkim = false\n",
+    );
     std::fs::set_permissions(bench.path(config), mode(0o600)).unwrap();
     bench.cmd("mail-act").arg("--check").run().fails(78).err_has("line 1, column 1");
     bench.cmd("mail-act").arg("x.pdf").run().fails(78).err_has("line 1, column 1");

@@ -12,11 +12,13 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Kind, Result};
 use place::Blame;
 
+mod auth;
 mod looped;
 mod outbound;
 mod peer;
 mod place;
 mod rule;
+pub use auth::Auth;
 pub use looped::{Act, Loop, Probe};
 pub use outbound::{Outbound, Rate};
 pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
@@ -33,6 +35,8 @@ pub struct Config {
     /// `[loop.NAME]`
     #[serde(rename = "loop")]
     pub loops: BTreeMap<String, Loop>,
+    /// `[auth]`
+    pub auth: Auth,
 }
 
 /// A login somewhere: where mail is fetched from and submitted to.
@@ -211,6 +215,7 @@ impl Config {
         }
         outbound::check(&self.account)?;
         rule::check(&self.rule)?;
+        auth::check(&self.auth, &self.rule)?;
         for (name, each) in &self.loops {
             each.check(self).map_err(|why| (Blame::Loop(name.clone()), format!("loop {name}: {why}")))?;
         }

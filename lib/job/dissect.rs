@@ -16,7 +16,7 @@ use crate::report::{self, Records};
 use crate::stop;
 use crate::store::journal::{Entry, Journal};
 
-mod bytes;
+pub(super) mod bytes;
 mod items;
 mod list;
 mod place;
