@@ -3,6 +3,11 @@
 //! Pure and chunk by chunk. A bare LF or CR never gets out, so a message cannot smuggle a second one behind a
 //! server that reads line ends differently (RFC 5321 section 2.3.8).
 
+use std::io::{self, Read};
+
+/// The longest line a message may have, without its end (RFC 5322 section 2.1.1).
+pub const LONGEST_LINE: usize = 998;
+
 /// Brings bytes into lines, chunk by chunk.
 #[derive(Debug)]
 pub struct Lines {
@@ -92,6 +97,20 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// Of all that `message` gives.
+    pub fn read(message: &mut dyn Read) -> io::Result<Measure> {
+        let mut measure = Measure::default();
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            match message.read(&mut chunk) {
+                Ok(0) => return Ok(measure),
+                Ok(n) => measure.feed(&chunk[..n]),
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
+    }
+
     /// Takes in the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;
