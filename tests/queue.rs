@@ -216,6 +216,38 @@ fn unknown_is_never_sent_again_unasked() {
     play.heard();
 }
 
+/// Asked for, a run sends it again: once, then it is what the answer says.
+#[test]
+fn a_run_sends_what_is_unknown_again_when_asked_to() {
+    let bench = Bench::new();
+    let cut = "C: MAIL *\nS: 250 ok\nC: RCPT *\nS: 250 ok\nC: DATA\nS: 354 go\nC~ .\nCLOSE";
+    let play =
+        Transcript::play([hello(&[]) + cut, hello(&[]) + cut, format!("{}{ONE}{ONE}C? QUIT", hello(&[]))]);
+    let url = play.url("smtp");
+    accept(&bench, &url, &["a@y.example"]).run().ok();
+    queue(&bench, &["run"]).run().fails(76).err_has("unasked");
+    // Again without an answer: still unknown, and not a third time in the same run.
+    queue(&bench, &["run", "--resend-unknown"]).run().fails(76);
+    assert_eq!(waiting(&bench), ["a@y.example:unknown"]);
+    assert_eq!(queue(&bench, &["run"]).run().ok().out_text(), "");
+    // The mark of a run that died is unknown too.
+    accept(&bench, &url, &["b@y.example"]).run().ok();
+    queue(&bench, &["hold", &id_of(&bench, "b@y.example")]).run().ok();
+    let dir = format!("home/.local/state/mailloop/queue/mail/{}", id_of(&bench, "b@y.example"));
+    std::fs::rename(bench.path(&format!("{dir}/1.held")), bench.path(&format!("{dir}/1.trying"))).unwrap();
+    let sent = queue(&bench, &["run", "--resend-unknown"]).run().ok().lines();
+    assert_eq!(sent.len(), 2);
+    play.heard();
+    assert_eq!(waiting(&bench), Vec::<String>::new());
+    queue(&bench, &["run", "--watch", "--resend-unknown"]).run().fails(64);
+}
+
+fn id_of(bench: &Bench, to: &str) -> String {
+    let records = queue(bench, &["list", "--json"]).run().ok().json();
+    let its = |record: &&serde_json::Value| record["recipients"][0]["to"].as_str() == Some(to);
+    records.iter().find(its).expect("it waits")["id"].as_str().expect("a text").to_string()
+}
+
 #[test]
 fn held_stays_and_dropped_is_gone() {
     let bench = Bench::new();
@@ -232,6 +264,19 @@ fn held_stays_and_dropped_is_gone() {
     queue(&bench, &["drop", &name, "../mail"]).run().fails(66);
     queue(&bench, &["drop", "../mail"]).run().fails(64);
     queue(&bench, &["hold"]).run().fails(64);
+}
+
+#[test]
+fn what_failed_cannot_be_held_and_says_how_often_it_was_tried() {
+    let bench = Bench::new();
+    let server = bench.sandbox();
+    accept(&bench, &server.smtp, &["nobody@by.example"]).run().ok();
+    let id = only_id(&bench);
+    queue(&bench, &["run"]).run().fails(69);
+    queue(&bench, &["show", &id]).run().ok();
+    let shown = queue(&bench, &["show", &id]).run().ok().out_text();
+    assert!(shown.contains("nobody@by.example: failed, tries 1 no-user 550"), "{shown}");
+    queue(&bench, &["hold", &id]).run().fails(64).err_has("nothing of it waits");
 }
 
 #[test]

@@ -284,7 +284,8 @@ fn a_full_disk_is_74_and_leaves_nothing_half_written() {
         assert!(files.contains(&sum), "{} is cut", file.display());
     }
     disk.grow("100m");
-    records.extend(told(&desk.bench.cmd("mail-dissect").args(["--all", "-C", "disk/files", "mail"]).run().ok()));
+    records
+        .extend(told(&desk.bench.cmd("mail-dissect").args(["--all", "-C", "disk/files", "mail"]).run().ok()));
     let names: BTreeSet<&String> = records.iter().collect();
     let there = desk.bench.files("disk/files").iter().filter(|file| !file.starts_with(".mailloop")).count();
     assert_eq!((names.len(), records.len()), (there, there), "with room again the rest is told, each once");
