@@ -21,6 +21,7 @@ mod items;
 mod list;
 mod place;
 mod pool;
+mod save;
 mod select;
 mod sink;
 mod take;

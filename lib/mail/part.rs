@@ -12,7 +12,9 @@ use super::decode::{self, Encoding};
 use super::name::{self, Sent};
 use super::words;
 
+mod bounds;
 mod contain;
+mod said;
 mod walk;
 
 use walk::Walk;

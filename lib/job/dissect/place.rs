@@ -79,13 +79,15 @@ impl Group {
         }
         let mut finished = Vec::with_capacity(self.messages.len());
         let mut dirs: Vec<Dir> = Vec::new();
+        let mut placed: Vec<(Dir, SafeName)> = Vec::new();
         let mut broken = Ok(());
         for taken in self.messages {
             if broken.is_err() {
                 taken.discard(&desk);
                 continue;
             }
-            match settle(&taken, &desk) {
+            let before = placed.len();
+            match settle(&taken, &desk, &mut placed) {
                 Ok(files) => {
                     for file in &taken.files {
                         if !dirs.iter().any(|dir| dir.path() == file.dir.path()) {
@@ -96,6 +98,7 @@ impl Group {
                 }
                 Err(error) => {
                     taken.discard(&desk);
+                    take_back(placed.split_off(before));
                     let error = error.context(&taken.shown);
                     match error.kind() {
                         // Whatever came after would get the names of what failed.
@@ -108,6 +111,7 @@ impl Group {
         let durable = if sync { dirs.iter().try_for_each(Dir::sync) } else { Ok(()) };
         let entries: Vec<Entry> = finished.iter().map(|(entry, files)| for_journal(entry, files)).collect();
         if let Err(error) = durable.and_then(|()| journal.append(&entries)) {
+            take_back(placed);
             return (Vec::new(), Err(error));
         }
         (finished, broken)
@@ -128,29 +132,45 @@ impl Group {
     }
 }
 
-/// Gives the files of a message their names.
-fn settle(taken: &Taken, desk: &Desk) -> Result<Vec<record::File>> {
+/// Removes files whose journal line could not be written: nobody is told of them now, and the next run would find them
+/// `present` and not tell of them either. What can't be removed stays, and the next run's journal names it.
+fn take_back(placed: Vec<(Dir, SafeName)>) {
+    for (dir, name) in placed {
+        let _ = dir.remove(name.as_str());
+    }
+}
+
+/// Gives the files of a message their names, and notes in `placed` which of them are new.
+fn settle(taken: &Taken, desk: &Desk, placed: &mut Vec<(Dir, SafeName)>) -> Result<Vec<record::File>> {
     let mut files: Vec<record::File> = Vec::with_capacity(taken.files.len());
     for file in &taken.files {
-        let placed = match &file.state {
+        let settled = match &file.state {
             State::Same(at) => {
                 let path = files.get(*at).map(|first| first.path.clone()).unwrap_or_default();
                 record::File { state: "present".into(), path, ..file.record.clone() }
             }
             State::Present(name) => named(file, name, "present"),
-            State::Aside(temporary, _) => rename(file, temporary, desk)?,
+            State::Aside(temporary, _) => rename(file, temporary, desk, placed)?,
         };
-        files.push(placed);
+        files.push(settled);
     }
     Ok(files)
 }
 
 /// The name itself, or the same bytes under it already, or the name with ever more of the digest.
-fn rename(file: &Aside, temporary: &str, desk: &Desk) -> Result<record::File> {
+fn rename(
+    file: &Aside,
+    temporary: &str,
+    desk: &Desk,
+    placed: &mut Vec<(Dir, SafeName)>,
+) -> Result<record::File> {
     let longer = file.longer_names();
     for name in std::iter::once(&file.name).chain(&longer) {
         match desk.place().rename_new(temporary, &file.dir, name) {
-            Ok(()) => return Ok(named(file, name, "written")),
+            Ok(()) => {
+                placed.push((file.dir.clone(), name.clone()));
+                return Ok(named(file, name, "written"));
+            }
             Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
                 if is_held(&file.dir, name, &file.record) {
                     let gone = desk.discard(temporary);

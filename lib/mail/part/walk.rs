@@ -7,14 +7,14 @@
 
 use std::ops::Range;
 
+use super::said::Said;
 use super::{Buffer, Held, Limits, Part, Shelf, Tree, is_message, skip_envelope};
 use crate::mail::boundary::{self, Boundaries};
 use crate::mail::decode::Encoding;
-use crate::mail::header;
 use crate::mail::param::Value;
 
 /// What is open above the current part.
-struct Level {
+pub(super) struct Level {
     kind: LevelKind,
     /// Its number, which begins the numbers of its children; empty for the message itself.
     prefix: String,
@@ -32,25 +32,15 @@ enum LevelKind {
     },
 }
 
-/// What a head says.
-struct Said {
-    head: Range<usize>,
-    kind: Value,
-    said: String,
-    disposition: Option<String>,
-    encoding: Encoding,
-    notes: Vec<String>,
-}
-
 pub(super) struct Walk<'t, 'a> {
     pub(super) tree: &'t mut Tree<'a>,
     pub(super) limits: &'t Limits,
     pub(super) shelf: &'t mut dyn Shelf,
     /// How many bytes may still be decoded or read a second time.
-    budget: usize,
+    pub(super) budget: usize,
     pub(super) bytes: &'t [u8],
     pub(super) buffer: usize,
-    levels: Vec<Level>,
+    pub(super) levels: Vec<Level>,
 }
 
 impl<'t, 'a> Walk<'t, 'a> {
@@ -126,7 +116,7 @@ impl<'t, 'a> Walk<'t, 'a> {
                 return (at, None);
             }
             let found = boundary::read_head(self.bytes, at, end, self.limits.head, open);
-            let mut said = self.said(found.range);
+            let mut said = Said::read(self.bytes, found.range, self.is_digest());
             if found.cut {
                 said.notes.push(format!("head longer than {} bytes", self.limits.head));
             }
@@ -152,37 +142,10 @@ impl<'t, 'a> Walk<'t, 'a> {
         }
     }
 
-    fn said(&self, head: Range<usize>) -> Said {
-        let mut said = Said {
-            head: head.clone(),
-            kind: Value::default(),
-            said: String::new(),
-            disposition: None,
-            encoding: Encoding::Identity,
-            notes: Vec::new(),
-        };
-        let mut seen = (false, false, false);
-        for field in header::fields(&self.bytes[head]) {
-            if field.is("Content-Type") && !std::mem::replace(&mut seen.0, true) {
-                said.kind = Value::parse(field.value);
-                said.said = said.kind.token.replace(char::is_whitespace, "");
-            } else if field.is("Content-Disposition") && !std::mem::replace(&mut seen.1, true) {
-                said.disposition = Some(Value::parse(field.value).token);
-            } else if field.is("Content-Transfer-Encoding") && !std::mem::replace(&mut seen.2, true) {
-                said.encoding = Encoding::parse(field.value);
-            }
-        }
-        if !said.said.contains('/') {
-            if seen.0 {
-                said.notes.push(format!("Content-Type \"{}\" makes no sense", said.said));
-            }
-            let in_digest = matches!(
-                self.levels.last(),
-                Some(Level { kind: LevelKind::Multipart { digest: true, .. }, .. })
-            );
-            said.said = if in_digest { "message/rfc822" } else { "text/plain" }.to_string();
-        }
-        said
+    /// True where a part without a type is a message.
+    fn is_digest(&self) -> bool {
+        let innermost = self.levels.last().map(|level| &level.kind);
+        matches!(innermost, Some(LevelKind::Multipart { digest: true, .. }))
     }
 
     fn open_multipart(&mut self, said: Said, body: usize, end: usize, open: &mut Boundaries) {
@@ -322,47 +285,6 @@ impl<'t, 'a> Walk<'t, 'a> {
         }
         self.tree.parts.push(part);
         Some(self.tree.parts.len() - 1)
-    }
-
-    /// False once there are as many parts as are allowed, which is said.
-    fn has_room(&mut self) -> bool {
-        if self.tree.parts.len() >= self.limits.parts {
-            self.tree.full = true;
-            self.cut(format!("more than {} parts", self.limits.parts));
-        }
-        !self.tree.full
-    }
-
-    /// True where nothing more may be opened.
-    pub(super) fn is_deep(&self, depth: usize) -> bool {
-        depth + self.levels.len() > self.limits.depth
-    }
-
-    pub(super) fn cut_deep(&mut self) {
-        self.cut(format!("nested deeper than {}", self.limits.depth));
-    }
-
-    /// How deep a part of the innermost level lies.
-    pub(super) fn depth(&self, depth: usize) -> usize {
-        depth + self.levels.len() - 1
-    }
-
-    /// Takes `bytes` from what may still be decoded; false, and said, if there is not so much.
-    pub(super) fn spend(&mut self, bytes: usize) -> bool {
-        match self.budget.checked_sub(bytes) {
-            Some(left) => {
-                self.budget = left;
-                true
-            }
-            None => {
-                self.cut("too much encoded within encoded".to_string());
-                false
-            }
-        }
-    }
-
-    pub(super) fn cut(&mut self, why: String) {
-        self.tree.cut.get_or_insert(why);
     }
 }
 

@@ -1,0 +1,46 @@
+//! How far a walk goes: parts, depth, and bytes that are decoded or read a second time.
+
+use super::walk::Walk;
+
+impl Walk<'_, '_> {
+    /// False once there are as many parts as are allowed, which is said.
+    pub(super) fn has_room(&mut self) -> bool {
+        if self.tree.parts.len() >= self.limits.parts {
+            self.tree.full = true;
+            self.cut(format!("more than {} parts", self.limits.parts));
+        }
+        !self.tree.full
+    }
+
+    /// True where nothing more may be opened.
+    pub(super) fn is_deep(&self, depth: usize) -> bool {
+        depth + self.levels.len() > self.limits.depth
+    }
+
+    pub(super) fn cut_deep(&mut self) {
+        self.cut(format!("nested deeper than {}", self.limits.depth));
+    }
+
+    /// How deep a part of the innermost level lies.
+    pub(super) fn depth(&self, depth: usize) -> usize {
+        depth + self.levels.len() - 1
+    }
+
+    /// Takes `bytes` from what may still be decoded; false, and said, if there is not so much.
+    pub(super) fn spend(&mut self, bytes: usize) -> bool {
+        match self.budget.checked_sub(bytes) {
+            Some(left) => {
+                self.budget = left;
+                true
+            }
+            None => {
+                self.cut("too much encoded within encoded".to_string());
+                false
+            }
+        }
+    }
+
+    pub(super) fn cut(&mut self, why: String) {
+        self.tree.cut.get_or_insert(why);
+    }
+}
