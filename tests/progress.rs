@@ -48,7 +48,11 @@ struct Shown {
 }
 
 fn on_a_terminal(bench: &Bench, words: &[&str], status: i64) -> Shown {
-    let ran = bench.cmd("python3").args(["-c", ON_A_TERMINAL]).args(words).run().ok();
+    on_a("xterm", bench, words, status)
+}
+
+fn on_a(kind: &str, bench: &Bench, words: &[&str], status: i64) -> Shown {
+    let ran = bench.cmd("python3").args(["-c", ON_A_TERMINAL]).args(words).env("TERM", kind).run().ok();
     let record = ran.json().remove(0);
     let lines = record["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().trim_end());
     let mut lines: Vec<String> = lines.map(str::to_string).collect();
@@ -71,7 +75,9 @@ fn a_large_message_shows_how_far_it_is_and_leaves_nothing() {
         "{:?}",
         shown.lines
     );
-    // Asked to be quiet, and without a terminal: nothing.
+    // On a terminal that can do nothing, asked to be quiet, and without a terminal: nothing.
+    let dumb = on_a("dumb", &bench, &[&["mail-inject"][..], &words].concat(), 0);
+    assert!(!dumb.seen.contains(['\x1b', '/']), "{:?}", dumb.seen);
     let quiet = on_a_terminal(&bench, &[&["mail-inject", "-q"][..], &words].concat(), 0);
     assert!(!quiet.seen.contains("MiB"), "{:?}", quiet.seen);
     let ran = bench.cmd("mail-inject").args(words).run().ok();

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::config::Scheme;
 use crate::error::{Error, Kind, Result};
 use crate::mail::address::Address;
+use crate::mail::class::NOT_SENT;
 use crate::mail::convert::{Converted, Survey, Want};
 use crate::mail::dsn::Dsn;
 use crate::mail::lines::Measure;
@@ -298,7 +299,8 @@ fn send_converted(
     let plan = match Survey::read(Want::SevenBit, &mut (parcel.open)()?).map_err(reading)?.plan() {
         Ok(plan) => plan,
         Err(why) => {
-            let reply = format!("not sent: it has bytes above 127, the server offers no 8BITMIME, and {why}");
+            let reply =
+                format!("{NOT_SENT}5.6.3 it has bytes above 127, the server offers no 8BITMIME, and {why}");
             return Ok(vec![Answer { outcome: Outcome::Never, reply }; mail.to.len()]);
         }
     };

@@ -2,7 +2,8 @@
 //!
 //! RFC 6152 section 3: who has an 8-bit message for a server without 8BITMIME converts it or returns it. Pure, in bounded
 //! memory and two passes: a [`Survey`] reads the message and gives a [`Plan`], or why there is none; [`Converted`] reads it
-//! again and changes what the plan names. What a signature covers (multipart/signed) and fragments are never changed.
+//! again and changes what the plan names. What a signature covers (multipart/signed) and what may not be encoded
+//! (fragments, reports) is never changed.
 
 use std::io::{self, Read};
 
@@ -144,7 +145,7 @@ impl Leaf {
         let should = is_long || must;
         let why = match (&self.encoding, should) {
             (_, false) => return Ok(Action::Keep),
-            _ if self.fixed => "a part of it is signed or a fragment and must not be changed",
+            _ if self.fixed => "a part of it is signed, or of a type that may not be encoded",
             (Encoding::Identity, _) => return Ok(Action::Quote { utf8: !self.utf8.wrong }),
             (Encoding::QuotedPrintable, _) => return Ok(Action::Requote),
             (Encoding::Base64, _) => return Ok(Action::Rewrap),

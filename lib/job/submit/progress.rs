@@ -42,7 +42,8 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        if shown {
+        // Not on a terminal that can do nothing, either.
+        if !bar.is_hidden() {
             report::set_progress(true);
         }
         Progress { bar, counts_messages }

@@ -74,7 +74,9 @@ fn what_must_not_be_changed_stops_it() {
         signed.replace("multipart/mixed", "multipart/signed; protocol=\"application/pgp-signature\"");
     assert!(text(Want::SevenBit, &signed).unwrap_err().contains("signed"));
     let fragment = "From: a@x\nContent-Type: message/partial; id=1; number=1\n\nü\n";
-    assert!(text(Want::SevenBit, fragment).unwrap_err().contains("fragment"));
+    assert!(text(Want::SevenBit, fragment).unwrap_err().contains("may not be encoded"));
+    let empty = "From: a@x\nContent-Type: multipart/mixed\n\nü\n";
+    assert!(text(Want::SevenBit, empty).unwrap_err().contains("may not be encoded"));
     let own = "From: a@x\nContent-Type: text/plain\nContent-Transfer-Encoding: x-mine\n\nü\n";
     assert!(text(Want::SevenBit, own).unwrap_err().contains("encoding of its own"));
     assert!(text(Want::SevenBit, "From: jürgen@x\n\nx\n").unwrap_err().contains("ASCII"));

@@ -21,7 +21,7 @@ pub(super) struct Entity<'a> {
     pub is_leaf: bool,
     /// It begins a message, not a part of one.
     pub is_message: bool,
-    /// Covered by a signature, or a fragment.
+    /// Covered by a signature, or of a type that may not be encoded.
     pub fixed: bool,
     pub encoding: Encoding,
     /// Why what follows is not understood.
@@ -167,13 +167,14 @@ impl Walk {
         }
         let in_digest = kind.token.is_empty() && above.is_some_and(|level| level.digest);
         let said = if in_digest { "message/rfc822" } else { kind.token.as_str() };
-        let is_fragment = matches!(said, "message/partial" | "message/external-body");
-        let fixed = above.is_some_and(|level| level.fixed) || is_fragment;
         let is_open = encoding == Encoding::Identity;
         let boundary = kind.raw("boundary").map(|text| text.trim_ascii_end().to_vec());
         let boundary = boundary.filter(|text| !text.is_empty() && said.starts_with("multipart/"));
         let inner = is_open && matches!(said, "message/rfc822" | "message/global" | "message/news");
         let is_leaf = boundary.is_none() && !inner;
+        // RFC 2046 sections 5.1 and 5.2: these may not be encoded; fragments, reports, a multipart without parts.
+        let is_structure = said.starts_with("multipart/") || said.starts_with("message/");
+        let fixed = above.is_some_and(|level| level.fixed) || (is_leaf && is_open && is_structure);
         let full = self.leaves >= MOST.0 || self.levels.len() >= MOST.1;
         let trouble = full.then_some("it has too many parts");
         visitor.head(&Entity { head: &head, is_leaf, is_message, fixed, encoding, trouble });

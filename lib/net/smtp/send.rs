@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::{Reply, Smtp};
 use crate::error::{Error, Kind, Result};
 use crate::mail::address::Address;
-use crate::mail::class::Class;
+use crate::mail::class::{Class, NOT_SENT};
 use crate::mail::dsn::Dsn;
 use crate::mail::lines::Lines;
 use crate::record::Outcome;
@@ -124,16 +124,21 @@ impl Smtp {
     /// What can be known to be refused without asking.
     fn refusal(&self, mail: &Mail<'_>) -> Option<String> {
         if let Some(limit) = self.abilities.size.filter(|limit| mail.size > *limit) {
-            return Some(format!("not sent: {} bytes, but the server takes at most {limit}", mail.size));
+            return Some(format!(
+                "{NOT_SENT}5.3.4 {} bytes, but the server takes at most {limit}",
+                mail.size
+            ));
         }
         let why = match (needs_utf8(mail), mail.eight_bit) {
-            (true, _) if !self.abilities.utf8 => "an address is not ASCII, and the server knows no SMTPUTF8",
+            (true, _) if !self.abilities.utf8 => {
+                "5.6.7 an address is not ASCII, and the server knows no SMTPUTF8"
+            }
             (_, true) if !self.abilities.eight_bit => {
-                "it has bytes above 127, and the server offers no 8BITMIME"
+                "5.6.3 it has bytes above 127, and the server offers no 8BITMIME"
             }
             _ => return None,
         };
-        Some(format!("not sent: {why}"))
+        Some(format!("{NOT_SENT}{why}"))
     }
 
     fn mail_command(&self, mail: &Mail<'_>) -> String {
