@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use crate::bench::{Bench, Cmd, Server, sha256};
 
+mod after;
 mod choose;
 mod cut;
+mod endure;
 mod hostile;
 mod lies;
 mod stay;
