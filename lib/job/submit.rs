@@ -306,9 +306,8 @@ fn send_converted(
     };
     let measure = Measure::read(&mut Converted::new((parcel.open)()?, &plan)).map_err(reading)?;
     report::detail(format_args!(
-        "the server offers no 8BITMIME: {} part(s) of {} go as quoted-printable",
-        plan.count(),
-        parcel.unique
+        "the server offers no 8BITMIME: {} part(s) go as quoted-printable",
+        plan.count()
     ));
     let mail = Mail { size: measure.size, eight_bit: measure.eight_bit, ..*mail };
     session.send(&mail, &mut Converted::new((parcel.open)()?, &plan), mark)
