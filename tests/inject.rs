@@ -455,6 +455,18 @@ fn a_finished_message_keeps_its_bytes() {
 }
 
 #[test]
+fn a_reader_that_leaves_and_a_text_that_is_missing() {
+    let bench = Bench::new();
+    bench.write("large", vec![b'x'; 4 << 20]);
+    let show = "mail-inject -n --from a@x.example --to b@x.example --attach large";
+    let ran = bench.sh(&format!("{{ {show} && echo 0 >status || echo $? >status; }} | head -n 1")).run().ok();
+    assert_eq!((ran.lines(), ran.err_text()), (vec!["From: a@x.example".to_string()], String::new()));
+    assert_eq!(bench.read("status"), b"141\n");
+    let words = ["-n", "--from", "a@x.example", "--to", "b@x.example", "-s", "only this"];
+    bench.cmd("mail-inject").args(words).stdin("lost").run().ok().err_has("--body-file -");
+}
+
+#[test]
 fn trust_before_credentials() {
     let bench = Bench::new();
     let server = bench.sandbox();
