@@ -10,6 +10,7 @@ mod cut;
 mod foretell;
 mod hostile;
 mod lies;
+mod progress;
 mod stay;
 
 /// A mailbox on a sandbox, and a user who fetches from it.
