@@ -39,6 +39,9 @@ struct Arguments {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2m",
           value_parser = cli::duration, conflicts_with_all = ["dry_run", "jobs"])]
     idle: Option<Duration>,
+    /// Compress the line where the server knows how: for slow lines
+    #[arg(long)]
+    compress: bool,
     #[command(flatten)]
     choice: Choice,
     #[command(flatten)]
@@ -156,7 +159,7 @@ fn of_account(
     Ok(chosen(arguments, Options::new(name, peer, maildir, mailboxes)))
 }
 
-fn chosen(arguments: &Arguments, options: Options) -> Options {
+fn chosen(arguments: &Arguments, mut options: Options) -> Options {
     let Choice { max_size, since, matching, newest_first, limit, after, yes } = &arguments.choice;
     let pick = Pick {
         max_size: *max_size,
@@ -165,6 +168,7 @@ fn chosen(arguments: &Arguments, options: Options) -> Options {
         newest_first: *newest_first,
         limit: *limit,
     };
+    options.peer.compress |= arguments.compress;
     Options { pick, after: after.clone(), yes: *yes, dry_run: arguments.dry_run, ..options }
 }
 

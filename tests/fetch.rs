@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use crate::bench::{Bench, Cmd, Server, sha256};
 
 mod choose;
+mod compress;
 mod cut;
 mod foretell;
 mod hostile;
 mod lies;
+mod login;
 mod progress;
 mod stay;
 

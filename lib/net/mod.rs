@@ -4,6 +4,7 @@
 //! disk layouts; a job introduces them to the stores.
 
 pub mod imap;
+mod scram;
 pub mod smtp;
 mod tls;
 mod wire;
