@@ -39,6 +39,9 @@ struct Arguments {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2m",
           value_parser = cli::duration, conflicts_with_all = ["dry_run", "jobs"])]
     idle: Option<Duration>,
+    /// With --idle: ask so often for mailboxes that the server grants no connection of their own [default: as --idle]
+    #[arg(long, value_name = "TIME", value_parser = cli::duration, requires = "idle")]
+    poll: Option<Duration>,
     /// Compress the line where the server knows how: for slow lines
     #[arg(long)]
     compress: bool,
@@ -110,7 +113,11 @@ fn run(arguments: Arguments) -> Result<Status> {
         None => fetch::run_all(&jobs, arguments.jobs.into(), &mut records),
         Some(every) => {
             let settings = settings.map_or_else(|| Settings::load(&arguments.place), Ok)?;
-            fetch::keep(&jobs, &Keep { every, state: settings.state()? }, &mut records)
+            fetch::keep(
+                &jobs,
+                &Keep { every, poll: arguments.poll.unwrap_or(every), state: settings.state()? },
+                &mut records,
+            )
         }
     };
     records.flush()?;

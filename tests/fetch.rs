@@ -7,6 +7,7 @@ use crate::bench::{Bench, Cmd, Server, sha256};
 
 mod choose;
 mod compress;
+mod crowded;
 mod cut;
 mod foretell;
 mod hostile;
