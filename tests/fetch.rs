@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use crate::bench::{Bench, Cmd, Server, sha256};
 
+mod after;
 mod choose;
 mod compress;
 mod crowded;
 mod cut;
+mod endure;
 mod foretell;
 mod hostile;
 mod lies;

@@ -4,6 +4,7 @@
 
 mod login;
 mod pipeline;
+mod print;
 mod product;
 
 use crate::bench::{Bench, Cmd};

@@ -51,7 +51,7 @@ pub enum Tls {
 /// A way to log in (SASL).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Auth {
+pub enum Sasl {
     /// The password is proved, not sent (RFC 7677).
     #[serde(rename = "scram-sha-256")]
     ScramSha256,
@@ -68,26 +68,26 @@ pub enum Auth {
     XOAuth2,
 }
 
-impl Auth {
+impl Sasl {
     /// Its name in the protocols.
     pub fn name(self) -> &'static str {
         match self {
-            Auth::ScramSha256 => "SCRAM-SHA-256",
-            Auth::ScramSha1 => "SCRAM-SHA-1",
-            Auth::Plain => "PLAIN",
-            Auth::Login => "LOGIN",
-            Auth::OAuthBearer => "OAUTHBEARER",
-            Auth::XOAuth2 => "XOAUTH2",
+            Sasl::ScramSha256 => "SCRAM-SHA-256",
+            Sasl::ScramSha1 => "SCRAM-SHA-1",
+            Sasl::Plain => "PLAIN",
+            Sasl::Login => "LOGIN",
+            Sasl::OAuthBearer => "OAUTHBEARER",
+            Sasl::XOAuth2 => "XOAUTH2",
         }
     }
 
     /// True where a token is shown instead of a password.
     pub fn is_token(self) -> bool {
-        matches!(self, Auth::OAuthBearer | Auth::XOAuth2)
+        matches!(self, Sasl::OAuthBearer | Sasl::XOAuth2)
     }
 
-    const ALL: [Auth; 6] =
-        [Auth::ScramSha256, Auth::ScramSha1, Auth::Plain, Auth::Login, Auth::OAuthBearer, Auth::XOAuth2];
+    const ALL: [Sasl; 6] =
+        [Sasl::ScramSha256, Sasl::ScramSha1, Sasl::Plain, Sasl::Login, Sasl::OAuthBearer, Sasl::XOAuth2];
 }
 
 /// A server as its URL says: `smtps://host[:465]`, `smtp://host[:587]`, `imaps://host[:993]`, `imap://host[:143]`.
@@ -255,7 +255,7 @@ pub struct Peer {
     /// Where the password comes from.
     pub secret: Option<SecretSource>,
     /// The only way to log in; `None` takes the best that both sides know.
-    pub auth: Option<Auth>,
+    pub auth: Option<Sasl>,
     /// IMAP is compressed where the server knows how (RFC 4978).
     pub compress: bool,
     /// Limit for each single wait.
@@ -346,7 +346,7 @@ impl Peer {
             self.secret = Some(SecretSource::Token(words));
         }
         if let Some(name) = &login.auth {
-            self.auth = Auth::ALL.into_iter().find(|auth| auth.name().eq_ignore_ascii_case(name));
+            self.auth = Sasl::ALL.into_iter().find(|auth| auth.name().eq_ignore_ascii_case(name));
         }
         self.tls = match login.tls.as_deref() {
             Some("implicit") => Tls::Implicit,

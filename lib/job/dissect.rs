@@ -16,7 +16,7 @@ use crate::report::{self, Records};
 use crate::stop;
 use crate::store::journal::{Entry, Journal};
 
-mod bytes;
+pub(super) mod bytes;
 mod items;
 mod list;
 mod place;
@@ -97,6 +97,18 @@ pub fn run(
     items: impl IntoIterator<Item = Result<Item>>,
     records: &mut Records<'_>,
 ) -> Result<Status> {
+    keep(options, items, records, &mut |_| {})
+}
+
+/// As [`run`], for items that go on for long: at each [`Item::Pause`], once everything before it is done, the status of
+/// what came since the last one is told.
+pub fn keep(
+    options: &Options,
+    items: impl IntoIterator<Item = Result<Item>>,
+    records: &mut Records<'_>,
+    told: &mut dyn FnMut(Status),
+) -> Result<Status> {
+    let mut all = Status::DONE;
     let out = Dir::create(&options.out, 0o777)?;
     let journal = Journal::open(&out, options.timeout, options.sync)?;
     let taker = Taker { options, out: out.clone(), desk: journal.desk().clone() };
@@ -105,18 +117,25 @@ pub fn run(
         let mut work =
             Work { options, out, journal, records, pool, group: Group::default(), status: Status::DONE };
         for item in items {
+            let is_pause = matches!(item, Ok(Item::Pause));
             if let Err(error) = work.item(item) {
                 // The group in hand comes before what failed.
                 work.commit()?;
                 work.discard();
                 return Err(error);
             }
+            if is_pause {
+                let since = std::mem::take(&mut work.status);
+                all.merge(since);
+                told(since);
+            }
             if work.is_over() {
                 break;
             }
         }
         work.collect(true).and_then(|()| work.commit()).inspect_err(|_| work.discard())?;
-        Ok(work.status)
+        all.merge(work.status);
+        Ok(all)
     })
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::greeting::{greet, start_tls};
 use super::sasl::{Script, Way};
 use super::tap::{Shared, Tap};
-use crate::config::{Auth, Peer, SecretSource, Tls};
+use crate::config::{Peer, Sasl, SecretSource, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::net::dial;
 use crate::net::scram::Hash;
@@ -89,7 +89,7 @@ fn offered(peer: &Peer, capabilities: &[String]) -> String {
         false if peer.auth.is_some() => {
             format!(
                 "{} was asked for, and it offers {}",
-                peer.auth.map_or("", Auth::name),
+                peer.auth.map_or("", Sasl::name),
                 offered.join(", ")
             )
         }

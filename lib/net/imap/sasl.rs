@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use zeroize::Zeroizing;
 
 use super::greeting::shortened;
-use crate::config::{Auth, Server};
+use crate::config::{Sasl, Server};
 use crate::net::scram::{Hash, Scram};
 use crate::secret::Secret;
 
@@ -23,14 +23,14 @@ pub(super) enum Way {
 
 impl Way {
     /// What it is called in an account.
-    pub fn auth(self) -> Auth {
+    pub fn auth(self) -> Sasl {
         match self {
-            Way::Scram(Hash::Sha256) => Auth::ScramSha256,
-            Way::Scram(Hash::Sha1) => Auth::ScramSha1,
-            Way::Plain => Auth::Plain,
-            Way::LoginCommand | Way::Login => Auth::Login,
-            Way::Bearer => Auth::OAuthBearer,
-            Way::XOAuth2 => Auth::XOAuth2,
+            Way::Scram(Hash::Sha256) => Sasl::ScramSha256,
+            Way::Scram(Hash::Sha1) => Sasl::ScramSha1,
+            Way::Plain => Sasl::Plain,
+            Way::LoginCommand | Way::Login => Sasl::Login,
+            Way::Bearer => Sasl::OAuthBearer,
+            Way::XOAuth2 => Sasl::XOAuth2,
         }
     }
 }

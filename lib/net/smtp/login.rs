@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::{Reply, Smtp};
-use crate::config::{Auth, SecretSource};
+use crate::config::{Sasl, SecretSource};
 use crate::error::{Error, Kind, Result};
 use crate::net::scram::{Hash, Scram};
 use crate::report;
@@ -14,14 +14,14 @@ impl Smtp {
     pub(super) fn log_in(&mut self, user: &str, secret: &Secret) -> Result<()> {
         let is_token = matches!(self.wire.peer().secret, Some(SecretSource::Token(_)));
         let answer = match self.way(is_token) {
-            Some(Auth::OAuthBearer) => self.bearer(user, secret)?,
-            Some(Auth::XOAuth2) => {
+            Some(Sasl::OAuthBearer) => self.bearer(user, secret)?,
+            Some(Sasl::XOAuth2) => {
                 self.token("XOAUTH2", &format!("user={user}\x01auth=Bearer {}\x01\x01", secret.reveal()), "")?
             }
-            Some(Auth::ScramSha256) => self.scram(Hash::Sha256, user, secret)?,
-            Some(Auth::ScramSha1) => self.scram(Hash::Sha1, user, secret)?,
-            Some(Auth::Plain) => self.plain(user, secret)?,
-            Some(Auth::Login) => self.login(user, secret)?,
+            Some(Sasl::ScramSha256) => self.scram(Hash::Sha256, user, secret)?,
+            Some(Sasl::ScramSha1) => self.scram(Hash::Sha1, user, secret)?,
+            Some(Sasl::Plain) => self.plain(user, secret)?,
+            Some(Sasl::Login) => self.login(user, secret)?,
             None => return Err(self.denied(user, Kind::Denied, self.no_way(is_token))),
         };
         match answer.code {
@@ -35,11 +35,11 @@ impl Smtp {
     }
 
     /// The best way that both sides know, or the one that was asked for.
-    fn way(&self, is_token: bool) -> Option<Auth> {
+    fn way(&self, is_token: bool) -> Option<Sasl> {
         let all =
-            [Auth::OAuthBearer, Auth::XOAuth2, Auth::ScramSha256, Auth::ScramSha1, Auth::Plain, Auth::Login];
+            [Sasl::OAuthBearer, Sasl::XOAuth2, Sasl::ScramSha256, Sasl::ScramSha1, Sasl::Plain, Sasl::Login];
         let asked = self.wire.peer().auth;
-        let offers = |auth: &Auth| self.abilities.auth.iter().any(|offered| offered == auth.name());
+        let offers = |auth: &Sasl| self.abilities.auth.iter().any(|offered| offered == auth.name());
         all.into_iter()
             .filter(|auth| auth.is_token() == is_token && asked.is_none_or(|asked| asked == *auth))
             .find(offers)
