@@ -7,10 +7,15 @@ use crate::bench::{Bench, Cmd, Server, sha256};
 
 mod after;
 mod choose;
+mod compress;
+mod crowded;
 mod cut;
 mod endure;
+mod foretell;
 mod hostile;
 mod lies;
+mod login;
+mod progress;
 mod stay;
 
 /// A mailbox on a sandbox, and a user who fetches from it.
