@@ -110,7 +110,8 @@ impl Group {
         }
         let durable = if sync { dirs.iter().try_for_each(Dir::sync) } else { Ok(()) };
         let entries: Vec<Entry> = finished.iter().map(|(entry, files)| for_journal(entry, files)).collect();
-        if let Err(error) = durable.and_then(|()| journal.append(&entries)) {
+        let is_new = |at: usize| finished[at].1.iter().any(|file| file.state == "written");
+        if let Err(error) = durable.and_then(|()| journal.append(&entries, &is_new)) {
             take_back(placed);
             return (Vec::new(), Err(error));
         }
