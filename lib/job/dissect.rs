@@ -19,6 +19,7 @@ use crate::store::journal::{Entry, Journal};
 mod bytes;
 mod items;
 mod list;
+mod messages;
 mod place;
 mod pool;
 mod save;
@@ -104,18 +105,13 @@ pub fn run(
         let pool = Pool::new(scope, &taker);
         let mut work =
             Work { options, out, journal, records, pool, group: Group::default(), status: Status::DONE };
-        for item in items {
-            if let Err(error) = work.item(item) {
-                // The group in hand comes before what failed.
-                work.commit()?;
-                work.discard();
-                return Err(error);
-            }
-            if work.is_over() {
-                break;
-            }
+        let ended = work.all(items);
+        // The group in hand comes before what failed.
+        let committed = work.commit();
+        if let Err(error) = ended.and(committed) {
+            work.discard(&error);
+            return Err(error);
         }
-        work.collect(true).and_then(|()| work.commit()).inspect_err(|_| work.discard())?;
         Ok(work.status)
     })
 }
@@ -140,6 +136,16 @@ impl Work<'_, '_, '_, '_> {
         self.status.add(error.kind());
     }
 
+    fn all(&mut self, items: impl IntoIterator<Item = Result<Item>>) -> Result<()> {
+        for item in items {
+            self.item(item)?;
+            if self.is_over() {
+                break;
+            }
+        }
+        self.collect(true)
+    }
+
     fn item(&mut self, item: Result<Item>) -> Result<()> {
         match item {
             Ok(Item::Pause) => {
@@ -149,7 +155,7 @@ impl Work<'_, '_, '_, '_> {
                 self.journal.release();
                 Ok(())
             }
-            Ok(item) => items::messages(item, &mut |job| {
+            Ok(item) => messages::messages(item, &mut |job| {
                 match job {
                     Ok(job) => {
                         self.journal.lock(self.options.timeout)?;
@@ -204,14 +210,18 @@ impl Work<'_, '_, '_, '_> {
         if self.group.is_full() { self.commit() } else { Ok(()) }
     }
 
-    /// Lets go of what is on the way.
-    fn discard(&mut self) {
-        for taken in std::mem::take(&mut self.group).messages {
-            taken.discard(self.journal.desk());
-        }
+    /// Lets go of what is on the way, and says of each message what is not saved of it.
+    fn discard(&mut self, why: &Error) {
         while let Some((_, done)) = self.pool.next(true) {
-            if let Ok(Some(taken)) = done {
-                taken.discard(self.journal.desk());
+            match done {
+                Ok(Some(taken)) => {
+                    if let Some(error) = taken.lost(why) {
+                        self.fail(&error);
+                    }
+                    taken.discard(self.journal.desk());
+                }
+                Ok(None) => {}
+                Err(Trouble::Disk(error) | Trouble::Message(error)) => self.fail(&error),
             }
         }
     }
