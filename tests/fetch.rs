@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use crate::bench::{Bench, Cmd, Server, sha256};
 
+mod after;
 mod choose;
 mod cut;
+mod endure;
 mod hostile;
 mod lies;
 mod stay;
@@ -277,25 +279,55 @@ fn killed_before_and_after_every_step_it_ends_the_same() {
     }
 }
 
+/// Whatever lies in `new/` and `cur/` is a whole message, once.
+#[track_caller]
+fn nothing_is_half_written(post: &Post, maildir: &str, wanted: &BTreeMap<PathBuf, String>, moment: &str) {
+    let files = post.bench.files(maildir);
+    for file in files.iter().filter(|file| file.starts_with("new") || file.starts_with("cur")) {
+        let whole = sha256(&post.bench.read(&format!("{maildir}/{}", file.display())));
+        assert_eq!(wanted.get(file), Some(&whole), "{moment}: {}", file.display());
+    }
+}
+
+/// Every write, sync, rename and removal fails in its turn, in each of the ways in which disks fail.
 #[test]
 fn a_disk_that_fails_at_any_step_leaves_no_half_message() {
     let post = Post::new();
     for n in 0..3 {
-        post.deliver(&format!("m{n}"), &"text ".repeat(n));
+        // The last one comes in several writes.
+        post.deliver(&format!("m{n}"), &"text ".repeat(n * n * 20_000));
     }
     let steps = steps(&post);
+    let names = String::from_utf8(post.bench.read("steps")).unwrap();
+    assert!(names.lines().filter(|line| line.ends_with(" write")).count() > 3, "{names}");
+    for name in ["create", "stamp", "sync-group", "append", "sync", "rename", "sync-dir"] {
+        assert!(names.lines().any(|line| line.ends_with(&format!(" {name}"))), "{name} in {names}");
+    }
     let wanted = post.held("undisturbed");
-    for step in 1..=steps {
-        let maildir = format!("mail{step}");
-        let failed = post.fetch(&maildir).env("MAILLOOP_FAIL", step.to_string()).run();
-        assert!(matches!(failed.status, Some(73 | 74)), "step {step}: {}", failed.shown());
-        assert!(failed.err_text().contains("No space left"), "step {step}: {}", failed.shown());
-        for file in post.bench.files(&maildir).iter().filter(|file| file.starts_with("new")) {
-            let whole = sha256(&post.bench.read(&format!("{maildir}/{}", file.display())));
-            assert_eq!(wanted.get(file), Some(&whole), "step {step}");
+    for (how, with, says) in [
+        ("", "ENOSPC", "No space left"),
+        ("..", "ENOSPC", "No space left"),
+        ("", "EIO", "Input/output error"),
+        ("+", "EIO", "Input/output error"),
+        ("..", "EIO", "Input/output error"),
+    ] {
+        for step in 1..=steps {
+            let moment = format!("{with} at step {step}{how}");
+            let maildir = format!("mail-{with}-{step}{how}");
+            let disk =
+                |plan: &str| post.fetch(&maildir).env("MAILLOOP_FAIL", plan).env("MAILLOOP_FAIL_WITH", with);
+            let failed = disk(&format!("{step}{how}")).run();
+            assert!(matches!(failed.status, Some(73 | 74)), "{moment}: {}", failed.shown());
+            assert!(failed.err_text().contains(says), "{moment}: {}", failed.shown());
+            nothing_is_half_written(&post, &maildir, &wanted, &moment);
+            for line in failed.lines() {
+                assert!(post.bench.path(&line).is_file(), "{moment}: {line} was told");
+            }
+            let rest = post.fetch(&maildir).run().ok();
+            assert_eq!(post.held(&maildir), wanted, "{moment}");
+            assert!(rest.lines().iter().all(|line| !failed.lines().contains(line)), "{moment}: told twice");
+            assert!(post.fetch(&maildir).run().ok().lines().is_empty(), "{moment}");
         }
-        post.fetch(&maildir).run().ok();
-        assert_eq!(post.held(&maildir), wanted, "step {step} failed");
     }
 }
 

@@ -3,6 +3,7 @@
 mod act;
 mod act_rules;
 mod bench;
+mod cyrus;
 mod demo;
 mod dissect;
 mod durability;

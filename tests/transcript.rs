@@ -35,8 +35,15 @@ pub struct Transcript {
 impl Transcript {
     /// Listens on a loopback port and plays one script for each connection, in their order.
     pub fn play<S: Into<String>>(scripts: impl IntoIterator<Item = S>) -> Transcript {
+        Transcript::play_on(TcpListener::bind("127.0.0.1:0").expect("a loopback port"), scripts)
+    }
+
+    /// The same on a port that is listened on already.
+    pub fn play_on<S: Into<String>>(
+        listener: TcpListener,
+        scripts: impl IntoIterator<Item = S>,
+    ) -> Transcript {
         let scripts: Vec<String> = scripts.into_iter().map(Into::into).collect();
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         let address = listener.local_addr().expect("it is bound");
         let over = Arc::new(AtomicBool::new(false));
         let ended = over.clone();

@@ -260,6 +260,21 @@ impl Peer {
         peer.with(login)
     }
 
+    /// [`Kind::Config`] where logging in would send the password over a line that is neither protected nor ends on this
+    /// machine, whatever was asked for.
+    pub fn check_login(&self) -> Result<()> {
+        if self.user.is_none() || self.tls != Tls::None || self.server.is_loopback() {
+            return Ok(());
+        }
+        let what = format!("cannot log in at {} without TLS", self.server);
+        let scheme = if self.server.scheme.is_imap() { "imaps" } else { "smtps" };
+        Err(Error::new(Kind::Config, what, "the password would go over the network in the clear").hint(
+            format!(
+                "use {scheme}://, or --tls starttls; or a tunnel that begins on this machine, as with ssh -L"
+            ),
+        ))
+    }
+
     fn with(mut self, login: &Login) -> Result<Peer> {
         let usage = |why: String| Error::plain(Kind::Usage, why);
         if let Some(user) = &login.user {

@@ -1,3 +1,6 @@
+use std::io::Write;
+use std::time::Duration;
+
 use super::*;
 
 fn dir() -> (tempfile::TempDir, Dir) {

@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result, Status};
 use crate::mail::mailbox;
 use crate::net::imap::{Imap, News, Opened};
 use crate::report::{self, Records};
+use crate::secret;
 use crate::stop;
 use crate::store::cursor::Cursor;
 use crate::store::maildir::{self, Maildir};
@@ -96,7 +97,12 @@ pub struct Fetcher<'a> {
 impl<'a> Fetcher<'a> {
     /// Connects and logs in; nothing is fetched yet.
     pub fn connect(options: &'a Options) -> Result<Fetcher<'a>> {
-        Ok(Fetcher { options, imap: Imap::connect(&options.peer)?, open: None, lasting: true })
+        Ok(Fetcher {
+            options,
+            imap: Imap::connect(&options.peer, &secret::fetch)?,
+            open: None,
+            lasting: true,
+        })
     }
 
     /// Fetches what is new in every mailbox. An error means that the connection is spent.

@@ -4,15 +4,17 @@ use crate::bench::{Bench, Running};
 use crate::transcript::Transcript;
 
 use super::Post;
+use super::cut::Knife;
 
-const LOGIN: &str = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR IDLE] hi\nC: a1 AUTHENTICATE PLAIN *\nS: a1 OK [CAPABILITY IMAP4rev1 IDLE] in\n\
+pub(super) const LOGIN: &str = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR IDLE] hi\nC: a1 AUTHENTICATE PLAIN *\nS: a1 OK [CAPABILITY IMAP4rev1 IDLE] in\n\
      C: a2 EXAMINE *\n";
-const EMPTY: &str = "S: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 1] x\nS: a2 OK x\n";
+pub(super) const EMPTY: &str =
+    "S: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 1] x\nS: a2 OK x\n";
 /// A connection on which the message is there.
-const GOOD: &str = "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 2] x\nS: a2 OK x\nC: a3 UID SEARCH *\nS: * SEARCH 1\nS: a3 OK\n\
+pub(super) const GOOD: &str = "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 2] x\nS: a2 OK x\nC: a3 UID SEARCH *\nS: * SEARCH 1\nS: a3 OK\n\
      C: a4 UID FETCH *\nS- * 1 FETCH (UID 1 BODY[] {3}\\r\\none)\\r\\n\nS: a4 OK\nC? a5 IDLE\nS: + idling\nSTALL";
 
-fn stay(bench: &Bench, url: &str) -> Running {
+pub(super) fn stay(bench: &Bench, url: &str) -> Running {
     bench.write("pw", "secret\n");
     let cmd =
         bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "--password-file", "pw", "-C", "m"]);
@@ -43,6 +45,56 @@ fn whatever_the_server_does_the_next_message_comes() {
         assert!(bench.path(&line).is_file(), "{name}: {line}");
         running.signal(rustix::process::Signal::TERM);
         assert_eq!(running.wait().signal, Some(15), "{name}");
+    }
+}
+
+/// How many octets the server says up to and with its answer to STARTTLS.
+fn said_in_the_clear(imap: &str) -> u64 {
+    use std::io::{BufRead, BufReader, Write};
+    let socket = std::net::TcpStream::connect(imap.trim_start_matches("imap://")).unwrap();
+    let (mut out, mut lines) = (socket.try_clone().unwrap(), BufReader::new(socket));
+    let mut said = String::new();
+    lines.read_line(&mut said).unwrap();
+    out.write_all(b"s1 STARTTLS\r\n").unwrap();
+    while !said.contains("s1 OK") {
+        assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    said.len() as u64
+}
+
+#[test]
+fn silence_before_and_inside_tls_is_got_over() {
+    for (name, starttls, octets) in [
+        ("no answer to the first word of TLS", false, 0),
+        ("half a record of the handshake", false, 3),
+        ("silence in the middle of the handshake", false, 300),
+        ("half an answer to STARTTLS", true, -5),
+        ("silence after STARTTLS", true, 0),
+        ("half a record after STARTTLS", true, 3),
+        ("silence in the middle of the handshake after STARTTLS", true, 300),
+    ] {
+        let post = Post::new();
+        post.deliver("one", "1");
+        let server = if starttls { &post.server.imap } else { &post.server.imaps };
+        let address = server.split("://").nth(1).unwrap().replace("localhost", "127.0.0.1");
+        let clear = if starttls { said_in_the_clear(server) } else { 0 };
+        let knife = Knife::new(&address, clear.saturating_add_signed(octets), false);
+        let port = knife.url.rsplit(':').next().unwrap();
+        let (scheme, more) =
+            if starttls { ("imap", vec!["--tls", "starttls"]) } else { ("imaps", Vec::new()) };
+        let cmd = post.fetch_from(&format!("{scheme}://localhost:{port}"), "m").args(more);
+        let cmd = cmd.arg("--tls-ca").arg(&post.server.ca).args(["-v", "--timeout", "1s"]);
+        let begun = std::time::Instant::now();
+        let mut running = cmd.args(["--idle=2s", "--state", "state"]).timeout(20).spawn();
+        let line = running.line();
+        assert!(knife.cut.try_recv().is_ok(), "{name}: the line was never silent");
+        // The time limit and the first pause; the rest is for a busy machine.
+        assert!(begun.elapsed().as_secs() < 12, "{name}: {:?}", begun.elapsed());
+        assert!(post.bench.path(&line).is_file(), "{name}: {line}");
+        running.signal(rustix::process::Signal::TERM);
+        let ran = running.wait();
+        assert_eq!(ran.signal, Some(15), "{name}: {}", ran.shown());
+        assert!(ran.err_text().contains("trying again"), "{name}: {}", ran.shown());
     }
 }
 
@@ -85,7 +137,12 @@ fn all_mailboxes_are_waited_on_and_the_heartbeat_tells() {
     let beat = String::from_utf8(post.bench.read(&format!("state/{}", beat.unwrap().display()))).unwrap();
     assert!(beat.contains("\"answered\":\"20"), "{beat}");
     running.signal(rustix::process::Signal::TERM);
-    assert_eq!(running.wait().signal, Some(15));
+    let ran = running.wait();
+    assert_eq!(
+        (ran.signal, ran.err_text().as_str()),
+        (Some(15), ""),
+        "an end that was asked for is no trouble"
+    );
 }
 
 #[test]

@@ -4,6 +4,10 @@ set -euo pipefail
 umask 022
 PATH=$PATH:/usr/sbin:/sbin
 
+# Where cyrus-get unpacks Cyrus.
+# shellcheck disable=SC2034  # the scripts use it
+CYRUS_ROOT=/var/cache/mailloop-rig/cyrus
+
 die() { printf 'rig: %s\n' "$*" >&2; exit 1; }
 
 # ports N: N loopback ports that nobody listens on, below the range the kernel gives to clients, so that a server that

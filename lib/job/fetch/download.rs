@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mail::uids::Uids;
 use crate::net::imap::Imap;
 use crate::report;
+use crate::secret;
 use crate::stop;
 use crate::store::cursor::Skipped;
 
@@ -142,7 +143,7 @@ impl Load<'_, '_, '_, '_, '_> {
 
     fn connect_again(&mut self, error: &Error) -> Result<()> {
         report::say(format_args!("{error}; connecting again"));
-        self.fetcher.imap = Imap::connect(&self.fetcher.options.peer)?;
+        self.fetcher.imap = Imap::connect(&self.fetcher.options.peer, &secret::fetch)?;
         let opened = self.fetcher.open_anew(self.name)?;
         if opened.uidvalidity != Some(self.uidvalidity) {
             let why = "its UIDVALIDITY changed while we fetched from it; run it again";

@@ -54,7 +54,8 @@ impl Whole {
         let Some(seconds) = self.received.and_then(|seconds| u64::try_from(seconds).ok()) else {
             return Ok(());
         };
-        self.file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        durable::step("stamp", || self.file.set_modified(received))
     }
 }
 

@@ -90,6 +90,9 @@ impl Stay<'_, '_, '_> {
         while !self.is_over() {
             let begun = Instant::now();
             let Err(error) = guarded(|| self.connection(&options, None)) else { return };
+            if self.is_over() {
+                return;
+            }
             failures = again(failures, begun);
             if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused) || failures > TRIES {
                 report::detail(format_args!(
@@ -176,7 +179,19 @@ fn pause(failures: u32, error: &Error) {
     let seed = u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs());
     let pause = retry::jittered(retry::reconnect_pause(failures), seed);
     report::trouble(format_args!("{error}; trying again in {} s", pause.as_secs()));
-    stop::sleep(pause);
+    stop::sleep(shortened(pause));
+}
+
+#[cfg(not(debug_assertions))]
+fn shortened(pause: Duration) -> Duration {
+    pause
+}
+
+/// With debug assertions, tests that connect a thousand times set `MAILLOOP_PAUSE` to milliseconds.
+#[cfg(debug_assertions)]
+fn shortened(pause: Duration) -> Duration {
+    let most = std::env::var("MAILLOOP_PAUSE").ok().and_then(|text| text.parse().ok());
+    most.map_or(pause, |most| pause.min(Duration::from_millis(most)))
 }
 
 /// A panic on one line must not end the others.

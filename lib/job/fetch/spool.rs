@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::rc::Rc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::group::Whole;
 use super::progress::Progress;
+use crate::durable;
 use crate::error::{Error, Kind};
 use crate::mail::uids::Uids;
 use crate::net::imap::{Fetched, Sink};
@@ -163,7 +164,7 @@ impl Sink for SpoolSink {
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         let mut spool = self.0.borrow_mut();
         let Some((_, file, _)) = &mut spool.open else { return Err(io::Error::other("no message is open")) };
-        let written = file.write_all(octets);
+        let written = durable::write(file, octets);
         written.map_err(|why| spool.fail("cannot write a message into", why))
     }
 

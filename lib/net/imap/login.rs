@@ -12,14 +12,18 @@ use crate::config::{Peer, SecretSource, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::net::{Wire, dial};
 use crate::report;
-use crate::secret::{self, Secret};
+use crate::secret::Secret;
 
 /// Greetings and answers to STARTTLS are one short line.
 const LONGEST_GREETING: usize = 8192;
 
-pub(super) fn log_in(peer: &Peer) -> Result<(imap::Session<Tap>, Rc<RefCell<Shared>>)> {
+/// Gets the secret from where the peer says that it is; asked again where a token is refused.
+pub(super) type Fetch<'a> = &'a dyn Fn(&SecretSource) -> Result<Secret>;
+
+pub(super) fn log_in(peer: &Peer, fetch: Fetch<'_>) -> Result<(imap::Session<Tap>, Rc<RefCell<Shared>>)> {
     let (user, source) = credentials(peer)?;
-    let mut password = secret::fetch(source)?;
+    peer.check_login()?;
+    let mut password = fetch(source)?;
     let mut wire = dial(peer)?;
     let mut capabilities = greet(&mut wire)?;
     if peer.tls == Tls::StartTls {
@@ -46,7 +50,7 @@ pub(super) fn log_in(peer: &Peer) -> Result<(imap::Session<Tap>, Rc<RefCell<Shar
         Err((error, Some(client))) if error.kind() == Kind::Denied && is_token(source) => {
             // Tokens live for an hour; the command knows how to get a fresh one.
             report::detail(format_args!("{error}; asking for another token"));
-            password = secret::fetch(source)?;
+            password = fetch(source)?;
             attempt.again = true;
             attempt.log_in(client, &password).map_err(|(error, _)| error)?
         }

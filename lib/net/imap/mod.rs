@@ -8,10 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::Peer;
+use crate::config::{Peer, SecretSource};
 use crate::error::{Error, Kind, Result};
 use crate::mail::mailbox;
 use crate::mail::uids::Uids;
+use crate::secret::Secret;
 
 mod fetched;
 mod list;
@@ -64,13 +65,16 @@ pub enum News {
 }
 
 impl Imap {
-    /// Connects and logs in. 75 unreachable, 76 wrong certificate or broken protocol, 77 login refused.
-    pub fn connect(peer: &Peer) -> Result<Imap> {
+    /// Connects and logs in with what `fetch` gives as the secret; it is asked again where a token is refused.
+    ///
+    /// 75 unreachable, 76 wrong certificate or broken protocol, 77 login refused, 78 where a password would go over an
+    /// unprotected line.
+    pub fn connect(peer: &Peer, fetch: &dyn Fn(&SecretSource) -> Result<Secret>) -> Result<Imap> {
         if !peer.server.scheme.is_imap() {
             let what = format!("{} is no IMAP server", peer.server);
             return Err(Error::plain(Kind::Usage, what).hint("write imaps://host or imap://host"));
         }
-        let (session, shared) = login::log_in(peer)?;
+        let (session, shared) = login::log_in(peer, fetch)?;
         let mut imap = Imap { session, shared, capabilities: Vec::new(), peer: peer.clone(), spent: false };
         if imap.shared.borrow().capabilities.is_empty() {
             imap.ask("asking for capabilities", |session| session.run_command_and_check_ok("CAPABILITY"))?;

@@ -66,15 +66,7 @@ impl Smtp {
     /// us, [`Kind::Protocol`] where TLS is wrong or missing, [`Kind::Denied`] where the login fails,
     /// [`Kind::Config`] where a password would go over an unprotected line.
     pub fn open(peer: &Peer, secret: Option<&Secret>) -> Result<Smtp> {
-        if peer.user.is_some() && peer.tls == Tls::None && !peer.server.is_loopback() {
-            let what = format!("cannot log in at {} without TLS", peer.server);
-            return Err(Error::new(
-                Kind::Config,
-                what,
-                "the password would go over the network in the clear",
-            )
-            .hint("use smtps://, or --tls starttls"));
-        }
+        peer.check_login()?;
         let wire = net::dial(peer)?;
         let (replies, abilities, buffers) = Default::default();
         let is_lmtp = peer.server.scheme == Scheme::Lmtp;

@@ -1,0 +1,168 @@
+//! An append-only file of lines.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{Dir, step};
+use crate::error::{Error, Kind, Result};
+
+/// An append-only file of lines: what [`Log::append`] was given is durable on return, all of it or none.
+///
+/// A line that a crash cut short (no newline at the end) is cut off at the next open. A group of lines that must
+/// stand or fall together is one append; a torn group is told by its missing last newline only if it was one
+/// line, so put what must be atomic into one line. The caller holds a [`Lock`] while appending.
+#[derive(Debug)]
+pub struct Log {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+impl Log {
+    /// Opens or creates the log and gives the whole lines it holds.
+    pub fn open(dir: &Dir, name: &str) -> Result<(Log, Vec<String>)> {
+        let mut lines = Vec::new();
+        let mut log = Log::at_start(dir, name)?;
+        log.read_each(&mut |line| lines.push(String::from_utf8_lossy(line).into_owned()))?;
+        log.truncate()?;
+        Ok((log, lines))
+    }
+
+    fn at_start(dir: &Dir, name: &str) -> Result<Log> {
+        let path = dir.at(name);
+        let file = match dir.create_new(name, 0o600) {
+            Ok(file) => {
+                dir.sync()?;
+                file
+            }
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+                let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(&*dir.handle, name, flags, Mode::empty())
+                    .map(File::from)
+                    .map_err(|why| Error::reading(&path, why.into()).with_kind(Kind::Io))?
+            }
+            Err(why) => return Err(Error::creating(&path, why)),
+        };
+        Ok(Log { file, path, len: 0 })
+    }
+
+    /// A crash cut the last append short; what it said never became true.
+    fn truncate(&mut self) -> Result<()> {
+        let written = self.file.metadata().map_err(|why| Error::reading(&self.path, why))?.len();
+        if written > self.len {
+            step("truncate", || self.file.set_len(self.len))
+                .map_err(|why| Error::writing(&self.path, why))?;
+        }
+        Ok(())
+    }
+
+    /// Goes to the end of the last whole line without reading those before it.
+    fn skip(&mut self) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        let failed = |why| Error::reading(&self.path, why);
+        let mut end = self.file.metadata().map_err(failed)?.len();
+        let mut chunk = vec![0; 4096];
+        while end > self.len {
+            let length = usize::try_from(end - self.len).unwrap_or(usize::MAX).min(chunk.len());
+            let start = end - length as u64;
+            self.file.read_exact_at(&mut chunk[..length], start).map_err(failed)?;
+            if let Some(at) = memchr::memrchr(b'\n', &chunk[..length]) {
+                self.len = start + at as u64 + 1;
+                break;
+            }
+            end = start;
+        }
+        Ok(())
+    }
+
+    /// As [`Log::open`], reading nothing but the end; [`Log::each`] gives the lines when they are wanted.
+    pub fn open_unread(dir: &Dir, name: &str) -> Result<Log> {
+        let mut log = Log::at_start(dir, name)?;
+        log.skip()?;
+        log.truncate()?;
+        Ok(log)
+    }
+
+    /// All whole lines up to where we are, one by one.
+    pub fn each(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.read_range(0, self.len, each).map(drop)
+    }
+
+    /// Passes over what was appended since the last read, by this or another process.
+    pub fn pass_on(&mut self) -> Result<()> {
+        self.skip()
+    }
+
+    /// Whole lines that were appended since the last read, by this or another process.
+    pub fn read_on(&mut self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        self.read_each(&mut |line| lines.push(String::from_utf8_lossy(line).into_owned()))?;
+        Ok(lines)
+    }
+
+    /// As [`Log::read_on`], line by line.
+    pub fn read_each(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let size = self.file.metadata().map_err(|why| Error::reading(&self.path, why))?.len();
+        self.len = self.read_range(self.len, size, each)?;
+        Ok(())
+    }
+
+    /// Hands over the whole lines of a range that begins with one, piece by piece; gives where the last one ends.
+    fn read_range(&self, start: u64, end: u64, each: &mut dyn FnMut(&[u8])) -> Result<u64> {
+        use std::os::unix::fs::FileExt;
+        let (mut buffer, mut at, mut done) = (Vec::new(), start, start);
+        while at < end {
+            let kept = buffer.len();
+            let room = usize::try_from(end - at).unwrap_or(usize::MAX).min(128 * 1024);
+            buffer.resize(kept + room, 0);
+            self.file
+                .read_exact_at(&mut buffer[kept..], at)
+                .map_err(|why| Error::reading(&self.path, why))?;
+            at += room as u64;
+            let mut rest = buffer.as_slice();
+            while let Some(length) = memchr::memchr(b'\n', rest) {
+                if length > 0 {
+                    each(&rest[..length]);
+                }
+                rest = &rest[length + 1..];
+            }
+            let left = rest.len();
+            done = at - left as u64;
+            buffer.drain(..buffer.len() - left);
+        }
+        Ok(done)
+    }
+
+    /// Appends `lines` (each without its newline) and syncs once; on an error the log is as it was before.
+    pub fn append(&mut self, lines: &[String]) -> Result<()> {
+        self.append_with(lines, true)
+    }
+
+    /// As [`Log::append`]; without `sync` nothing waits for the disk, and a power cut can lose the lines.
+    pub fn append_with(&mut self, lines: &[String], sync: bool) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut text = lines.join("\n");
+        text.push('\n');
+        let written = step("append", || self.file.write_all_at(text.as_bytes(), self.len))
+            .and_then(|()| if sync { step("sync", || self.file.sync_data()) } else { Ok(()) });
+        if let Err(why) = written {
+            let _ = self.file.set_len(self.len);
+            return Err(Error::writing(&self.path, why));
+        }
+        self.len += text.len() as u64;
+        Ok(())
+    }
+
+    /// True if the file under this name is another one by now (it was compacted or removed).
+    pub fn is_stale(&self) -> bool {
+        let Ok(mine) = self.file.metadata() else { return true };
+        fs::metadata(&self.path).map_or(true, |now| (now.dev(), now.ino()) != (mine.dev(), mine.ino()))
+    }
+}

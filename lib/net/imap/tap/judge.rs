@@ -1,0 +1,152 @@
+//! What kind of response a line begins, and what of it the imap crate may see.
+
+use crate::report;
+
+use super::response::{drop_or_line, literal};
+use super::{Response, Shared, Tap};
+
+impl Tap {
+    /// Decides about one whole line: pass it, change it, keep it from the crate.
+    pub(super) fn judge(&mut self, mut line: Vec<u8>) -> std::io::Result<()> {
+        // QUIRK: a server that ends lines with LF alone would confuse the crate.
+        if !line.ends_with(b"\r\n") {
+            line.pop();
+            line.extend_from_slice(b"\r\n");
+        }
+        report::trace(format_args!("S: {}", String::from_utf8_lossy(&line).trim_end()));
+        if self.response == Response::None {
+            self.response = self.classify(&mut line);
+        }
+        match self.response {
+            Response::None => {
+                self.out.extend_from_slice(&line);
+                return Ok(());
+            }
+            Response::Text => self.response = Response::None,
+            Response::Dropped => match literal(&line)? {
+                Some((_, size)) => self.state = drop_or_line(size),
+                None => self.response = Response::None,
+            },
+            Response::Fetch | Response::Collected => self.collect(&line)?,
+        }
+        Ok(())
+    }
+
+    /// What kind of response begins with this line. Lines that the crate needs no more become `Dropped`.
+    fn classify(&mut self, line: &mut Vec<u8>) -> Response {
+        let shared = self.shared.clone();
+        let mut shared = shared.borrow_mut();
+        if !line.starts_with(b"* ") {
+            if line.starts_with(b"+") && shared.idle_starts {
+                shared.idle_starts = false;
+                shared.idling = true;
+                self.out.extend_from_slice(line);
+                self.out.append(&mut self.held);
+                return Response::Dropped;
+            }
+            if !line.starts_with(b"+") {
+                (shared.idle_starts, shared.idling) = (false, false);
+                soothe(line, &mut shared);
+            }
+            return Response::None;
+        }
+        let text = String::from_utf8_lossy(&line[2..]).trim_end().to_ascii_uppercase();
+        let mut words = text.split(' ');
+        let (first, second) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        if let Ok(number) = first.parse::<u32>() {
+            return match second {
+                "EXISTS" => {
+                    (shared.exists, shared.news) = (Some(number), true);
+                    self.pass_or_hold(line, &shared)
+                }
+                "RECENT" | "EXPUNGE" => self.pass_or_hold(line, &shared),
+                "FETCH" if shared.sink.is_some() => self.reading(line, Response::Fetch),
+                "FETCH" if shared.collected.is_some() => self.reading(line, Response::Collected),
+                // Flags that changed elsewhere are of no use to a one-way fetch.
+                _ => Response::Dropped,
+            };
+        }
+        match first {
+            "CAPABILITY" => {
+                shared.capabilities = text.split(' ').skip(1).map(String::from).collect();
+                Response::Dropped
+            }
+            "BYE" => {
+                shared.bye = Some(String::from_utf8_lossy(&line[2..]).trim_end().to_string());
+                Response::Text
+            }
+            "NO" | "BAD" => {
+                let said = String::from_utf8_lossy(&line[2..]).trim_end().to_string();
+                report::detail(format_args!("the server says: {said}"));
+                Response::Text
+            }
+            "OK" if shared.idling || shared.idle_starts => Response::Text,
+            _ if shared.idling || shared.idle_starts => Response::Dropped,
+            "OK" if second.starts_with("[UIDVALIDITY") || second.starts_with("[UIDNEXT") => {
+                // QUIRK: some servers say more after the bracket than the crate can read.
+                let end = memchr::memchr(b']', line).map_or(line.len(), |at| at + 1);
+                line.truncate(end);
+                line.extend_from_slice(b" done\r\n");
+                Response::None
+            }
+            "OK" => {
+                if let Some((_, _, words)) = bracketed(&text) {
+                    shared.capabilities = words;
+                }
+                Response::Text
+            }
+            "LIST" | "STATUS" if shared.collected.is_some() => self.reading(line, Response::Collected),
+            "SEARCH" => {
+                if let Some(at) = memchr::memmem::find(line, b" (MODSEQ") {
+                    line.truncate(at);
+                    line.extend_from_slice(b"\r\n");
+                }
+                Response::None
+            }
+            _ => Response::Dropped,
+        }
+    }
+
+    /// The response is read here; its `* ` is of no more use.
+    fn reading(&mut self, line: &mut Vec<u8>, response: Response) -> Response {
+        line.drain(..2);
+        (self.begun, self.head) = (false, Vec::new());
+        response
+    }
+
+    fn pass_or_hold(&mut self, line: &[u8], shared: &Shared) -> Response {
+        match shared.idle_starts {
+            true => self.held.extend_from_slice(line),
+            false => self.out.extend_from_slice(line),
+        }
+        Response::Dropped
+    }
+}
+
+/// Status lines: capabilities and the text are kept for us; codes and texts that the crate cannot parse are left out.
+fn soothe(line: &mut Vec<u8>, shared: &mut Shared) {
+    let text = String::from_utf8_lossy(line).into_owned();
+    if let Some((_, _, words)) = bracketed(&text.to_ascii_uppercase()) {
+        shared.capabilities = words;
+    }
+    shared.status = text.split_once(' ').map_or("", |(_, rest)| rest).trim().to_string();
+    let mut words = shared.status.splitn(2, ' ');
+    let tag = text.split(' ').next().unwrap_or_default();
+    let (status, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default().trim());
+    let said = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((_, said)) => said.trim(),
+        None => rest,
+    };
+    let said: String = said.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
+    // The crate wants some text, and it reads a bracket as a code.
+    let said = if said.is_empty() { "done" } else { said.trim_start_matches('[') };
+    *line = format!("{tag} {} {said}\r\n", status.to_ascii_uppercase()).into_bytes();
+}
+
+/// Where `[CAPABILITY …]` begins and ends in a line in upper case, and the words in it.
+pub(in crate::net::imap) fn bracketed(upper: &str) -> Option<(usize, usize, Vec<String>)> {
+    let at = upper.find("[CAPABILITY ")?;
+    let end = at + upper.get(at..)?.find(']')?;
+    let words = upper.get(at + 12..end)?.split_whitespace().map(String::from).collect();
+    Some((at, end + 1, words))
+}
