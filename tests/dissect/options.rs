@@ -282,3 +282,26 @@ fn each_part_that_is_not_written_is_told_with_its_message() {
     let ran = ran.err_has("cannot save part 1, 2 of 1.eml: part 1: cannot create");
     assert_eq!((ran.err_text().lines().count(), ran.lines().len()), (1, 2), "{}", ran.shown());
 }
+
+#[test]
+fn a_full_disk_names_every_message_that_was_not_saved() {
+    if !cfg!(debug_assertions) {
+        eprintln!("not run: a release build has no numbered steps");
+        return;
+    }
+    let bench = Bench::new();
+    for n in ["1", "2"] {
+        bench.write(&format!("{n}.eml"), message(n, &[attached(&format!("{n}.pdf"), &pdf(n))]));
+    }
+    let run = |name: &str, value: &str| dissect(&bench).args(["1.eml", "2.eml"]).env(name, value).run();
+    run("MAILLOOP_STEPS", "steps").ok();
+    let steps = String::from_utf8(bench.read("steps")).unwrap();
+    let number = |name: &str| steps.lines().find_map(|line| line.strip_suffix(name)).expect(name).trim();
+    for step in ["sync-group", "append"] {
+        std::fs::remove_dir_all(bench.path("out")).unwrap();
+        // The lock, the journal and their directories are made anew: the same steps.
+        let ran = run("MAILLOOP_FAIL", number(step));
+        assert_eq!((ran.status, ran.out_text().as_str()), (Some(74), ""), "{step}\n{}", ran.shown());
+        ran.err_has("cannot save part 1 of 1.eml: ").err_has("cannot save part 1 of 2.eml: ");
+    }
+}
