@@ -44,6 +44,9 @@ struct Arguments {
     /// Only check the rules, and say each of them in a sentence
     #[arg(long, conflicts_with_all = ["files", "pending", "run", "once", "again", "explain", "dry_run", "command", "json", "null"])]
     check: bool,
+    /// Only say who is proven to have sent these messages, and by what; - is stdin
+    #[arg(long, value_name = "MESSAGE", num_args = 1.., conflicts_with_all = ["files", "pending", "run", "once", "again", "explain", "check", "dry_run", "command", "rule", "timeout", "null"])]
+    auth: Vec<PathBuf>,
     /// Print what --run or --once would act on now; claim and run nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -72,6 +75,8 @@ Examples:
       run it again after any crash
   mail-act --pending ~/in --explain
       says of each file which rule matches, and why the others do not
+  mail-act --auth ~/Mail/school/cur/*
+      says of each message who is proven to have sent it, and by what
 
 A rule in the configuration file; the first that matches decides (mail-act --check says each in a sentence):
   [[rule]]
@@ -85,6 +90,8 @@ What a rule can ask of a file; all of it must fit, and of a list one. What is no
   account, mailbox (by where the message lies), older_than, newer_than (\"2d\"; since the server received it),
   list_id (in List-Id; mail from lists is taken only by rules that ask for it, \"*\" is any list)
   not = { subject = \"*draft*\" }         # the same keys: what does not fit all of this
+  authenticated = true                  # and the sender is proven: by a DKIM signature of From's domain, or by
+                                        # the own server ([auth] trusted = [\"its authserv-id\"]); see mail-act(1)
 
 What it does, exactly one of:
   run = [\"program\", \"argument\", …]    # no shell
@@ -97,7 +104,7 @@ and how:
   max_per_hour = 30                     # more are held and tried again at the next run
   max_size = \"20M\"                      # larger files are held until `mail-loop retry`
   timeout = \"2m\"
-  tries = 20                            # how often, while it ends with 75 or takes too long
+  tries = 20                            # how often, while it ends with 75 or takes too long (print: whenever it fails)
   repeatable = true                     # do it once more where nobody knows whether it was done
 
 No rule acts on our own mail come back (a Mailloop-… field), on what a machine sent (Auto-Submitted), on bounces
@@ -130,13 +137,20 @@ Exit status:
   65  a record or a value cannot be used    66  a file, or the program to run, is missing
   69  a command failed              74  reading or writing failed
   75  a command failed with 75 or took too long and is tried again, or files are held by max_per_hour
-  76  nobody knows whether some command ran    78  the configuration is wrong";
+      or who sent a message cannot be told now
+  76  nobody knows whether some command ran
+  77  a sender is not proven (--auth)    78  the configuration is wrong";
 
 fn main() -> ExitCode {
     cli::program(|arguments: &Arguments| arguments.voice.clone(), job)
 }
 
 fn job(arguments: Arguments) -> Result<Status> {
+    if !arguments.auth.is_empty() {
+        let settings = Settings::load(&arguments.place)?;
+        let mut records = Records::stdout(arguments.output.form());
+        return act::show_auth(&settings.config.auth, &arguments.auth, &mut records);
+    }
     let options = options(&arguments)?;
     if arguments.check {
         return act::check(&options.orders, &mut Records::stdout(Form::Lines));

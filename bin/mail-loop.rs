@@ -72,6 +72,12 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Say that you know of messages that a server has and does not give: status is not degraded by them any more
+    Acknowledge {
+        /// Names of loops [default: all]
+        #[arg(value_name = "LOOP")]
+        names: Vec<String>,
+    },
     /// Show what was claimed and what became of it
     History {
         /// Records are JSON, one object a line
@@ -200,15 +206,14 @@ fn run(arguments: Arguments, health: &std::cell::Cell<Option<u8>>) -> Result<Sta
             return r#loop::once(&plans, &settings.state()?, &mut Records::stdout(form(which.json)));
         }
         What::Run(which) => {
-            let settings = Settings::load(&place)?;
-            let plans = Plan::all(&settings, &which.names)?;
-            return r#loop::run(&plans, &settings.state()?, form(which.json));
+            return r#loop::run(&place, &which.names, form(which.json));
         }
         What::Status { json } => {
             let settings = Settings::load(&place)?;
             let worst = r#loop::status(&settings, jiff::Timestamp::now(), &mut Records::stdout(form(json)))?;
             health.set(Some(worst.code()));
         }
+        What::Acknowledge { names } => return r#loop::acknowledge(&Settings::load(&place)?, &names),
         What::History { json, output, meant } => {
             let settings = Settings::load(&place)?;
             let records = &mut Records::stdout(form(json));

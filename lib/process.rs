@@ -1,10 +1,12 @@
 //! Running another program: an argv, never a shell line, with a time limit; tells how it ended.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -47,11 +49,32 @@ pub struct Ran {
     pub output: Vec<u8>,
 }
 
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static PATIENCE: OnceLock<Duration> = OnceLock::new();
+
+/// From now on, once this process is asked to end, what it runs gets this much more time; then it is ended, and
+/// [`run`] gives [`Kind::Unknown`].
+pub fn set_patience(time: Duration) {
+    let _ = PATIENCE.set(time);
+}
+
+/// Kills everything that [`run`] runs now, with what that started.
+pub fn kill_all() {
+    for pid in running().iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+fn running() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs it and waits. An error means that it never started (not found, not executable): 66, or 74; but with
 /// [`Kind::Unknown`] it did, and nobody knows how it ended.
 ///
 /// It runs in a process group of its own, so a Ctrl-C at the terminal does not end it half way, and with stdin
-/// empty. Being asked to end ([`stop`]) does not end it: what is running finishes within its limit.
+/// empty. Being asked to end ([`stop`]) does not end it: what is running finishes within its limit, or within what
+/// [`set_patience`] leaves it.
 pub fn run(job: &Job) -> Result<Ran> {
     let Some((program, arguments)) = job.argv.split_first() else {
         return Err(Error::plain(Kind::Config, "cannot run a command without words"));
@@ -71,6 +94,7 @@ pub fn run(job: &Job) -> Result<Ran> {
     drop(command); // our copies of the pipe's writing end, or the reader below never ends
     let keep = job.keep;
     let reading = std::thread::spawn(move || read_some(reader, keep));
+    running().insert(child.id() as i32);
     let end = wait(&mut child, job.limit).map_err(|why| {
         Error::new(Kind::Unknown, format!("cannot watch {} run", program.to_string_lossy()), why)
     })?;
@@ -101,24 +125,38 @@ fn finish(reading: std::thread::JoinHandle<Vec<u8>>, limit: Duration) -> Vec<u8>
 
 fn wait(child: &mut Child, limit: Duration) -> io::Result<End> {
     let Some(pid) = Pid::from_raw(child.id() as i32) else { return Err(io::Error::other("no process id")) };
-    if !ended_within(pid, limit)? {
-        let _ = kill_process_group(pid, Signal::TERM);
-        if !ended_within(pid, Duration::from_secs(5))? {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-        child.wait()?;
-        return Ok(End::TimedOut);
+    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    let ended = |limit| Ok::<_, io::Error>(stop::wait_through(handle.as_fd(), limit)? == Woken::Ready);
+    let mut woken = stop::wait_for_all(handle.as_fd(), limit)?;
+    let mut hurried = false;
+    if woken == Woken::Stopped {
+        let patience = PATIENCE.get().filter(|patience| **patience < limit);
+        hurried = patience.is_some();
+        woken = stop::wait_through(handle.as_fd(), *patience.unwrap_or(&limit))?;
     }
+    if woken == Woken::Ready {
+        return reap(child, pid);
+    }
+    let _ = kill_process_group(pid, Signal::TERM);
+    if !ended(if hurried { Duration::from_millis(500) } else { Duration::from_secs(5) })? {
+        let _ = kill_process_group(pid, Signal::KILL);
+        ended(Duration::from_secs(5))?;
+    }
+    reap(child, pid)?;
+    match hurried {
+        true => Err(io::Error::other("it was ended because this process is asked to end")),
+        false => Ok(End::TimedOut),
+    }
+}
+
+/// Once it is reaped its number may be another's.
+fn reap(child: &mut Child, pid: Pid) -> io::Result<End> {
+    running().remove(&pid.as_raw_nonzero().get());
     let status = child.wait()?;
     Ok(match (status.code(), status.signal()) {
         (Some(code), _) => End::Exit(code),
         (None, signal) => End::Signal(signal.unwrap_or(0)),
     })
-}
-
-fn ended_within(pid: Pid, limit: Duration) -> io::Result<bool> {
-    let handle = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(stop::wait_through(handle.as_fd(), limit)? == Woken::Ready)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::config::Rule;
+use crate::mail::auth::Proof;
 
 mod condition;
 pub mod letter;
@@ -37,6 +38,8 @@ pub struct Facts {
     pub mailbox: Fact<String>,
     /// How long ago the server received the message.
     pub age: Fact<Duration>,
+    /// Who is proven to have sent the message; `None` as long as nobody looked.
+    pub proof: Option<Proof>,
 }
 
 /// What was decided for one file.
@@ -46,16 +49,42 @@ pub struct Decision<'a> {
     pub brake: Option<String>,
     /// The rules that were asked, each with its number, in their order: why it matches, or why not.
     pub asked: Vec<(usize, &'a Rule, Result<String, String>)>,
+    /// What stands in the way of asking the others.
+    pub open: Option<Open<'a>>,
+}
+
+/// A rule of which nobody knows yet whether it matches; those after it must not be asked before.
+#[derive(Clone, Debug)]
+pub struct Open<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Why nobody knows now; `None` where nobody looked who sent the message.
+    pub why: Option<String>,
+}
+
+/// What one rule says.
+enum Answer {
+    Yes(String),
+    No(String),
+    /// It depends on who is proven to be the sender.
+    Open(Option<String>),
 }
 
 /// Asks the rules until one matches that does not continue; mail that must not cause any action is asked nothing.
 pub fn decide<'a>(rules: &'a [Rule], facts: &Facts) -> Decision<'a> {
     if let Some(why) = &facts.letter.brake {
-        return Decision { brake: Some(format!("its message {why}")), asked: Vec::new() };
+        return Decision { brake: Some(format!("its message {why}")), ..Decision::default() };
     }
     let mut decision = Decision::default();
     for (number, rule) in rules.iter().enumerate() {
-        let verdict = judge(rule, facts);
+        let verdict = match judge(rule, facts) {
+            Answer::Yes(why) => Ok(why),
+            Answer::No(why) => Err(why),
+            Answer::Open(why) => {
+                decision.open = Some(Open { rule, why });
+                break;
+            }
+        };
         let ends = verdict.is_ok() && !rule.continues;
         decision.asked.push((number, rule, verdict));
         if ends {
@@ -65,11 +94,41 @@ pub fn decide<'a>(rules: &'a [Rule], facts: &Facts) -> Decision<'a> {
     decision
 }
 
-/// Why `rule` matches, or why not; each is a sentence without its full stop.
-pub fn judge(rule: &Rule, facts: &Facts) -> Result<String, String> {
+/// Whether `rule` matches, and why; each reason is a sentence without its full stop. Who is proven to be the sender is
+/// asked last: it takes the longest to know.
+fn judge(rule: &Rule, facts: &Facts) -> Answer {
+    let mut reasons = match conditions(rule, facts) {
+        Ok(reasons) => reasons,
+        Err(why) => return Answer::No(why),
+    };
     if rule.authenticated {
-        return Err("it asks for a proven sender, which this version cannot prove".into());
+        match proven(facts) {
+            Answer::Yes(why) => reasons.push(why),
+            other => return other,
+        }
     }
+    Answer::Yes(match reasons.is_empty() {
+        true => "the rule takes every file".into(),
+        false => reasons.join(" and "),
+    })
+}
+
+/// The proof must be of the very address that the conditions were asked about.
+fn proven(facts: &Facts) -> Answer {
+    match &facts.proof {
+        None => Answer::Open(None),
+        Some(Proof::Later(why)) => Answer::Open(Some(why.clone())),
+        Some(Proof::Unproven(why)) => Answer::No(format!("its sender is not proven: {why}")),
+        Some(Proof::Proven { from, by }) => match &facts.letter.from {
+            Ok(asked) if asked.eq_ignore_ascii_case(from) => {
+                Answer::Yes(format!("its sender is proven by {by}"))
+            }
+            _ => Answer::No("its sender is not proven: its From field can be read in two ways".into()),
+        },
+    }
+}
+
+fn conditions(rule: &Rule, facts: &Facts) -> Result<Vec<String>, String> {
     let mut reasons = match condition::ask(&rule.when, facts) {
         Verdict::Fits(reasons) => reasons,
         Verdict::Differs(why) | Verdict::Doubtful(why) => return Err(why),
@@ -90,10 +149,7 @@ pub fn judge(rule: &Rule, facts: &Facts) -> Result<String, String> {
             Verdict::Differs(why) => reasons.push(why),
         }
     }
-    Ok(match reasons.is_empty() {
-        true => "the rule takes every file".into(),
-        false => reasons.join(" and "),
-    })
+    Ok(reasons)
 }
 
 /// True if `text` is what `pattern` says; `*` stands for any characters, ASCII letters are the same in both cases.
@@ -131,6 +187,7 @@ mod tests {
             account: Ok("school".into()),
             mailbox: Err("no place".into()),
             age: Ok(Duration::from_secs(3600)),
+            proof: None,
         }
     }
 
@@ -250,5 +307,24 @@ mod tests {
         let bounce = decide(&rules, &facts("x/y", "Return-Path: <>")).brake.unwrap();
         assert_eq!(bounce, "its message is a bounce (its return path is empty)");
         assert!(matching(&rules, &facts("x/y", "Return-Path: <>")).is_empty());
+    }
+
+    #[test]
+    fn a_proven_sender_is_asked_for_last_and_must_be_the_one_that_was_asked_about() {
+        let rules = rules(
+            "[auth]\ntrusted=['mx']\n[[rule]]\nname='a'\nauthenticated=true\nfrom='*@z'\nrun=['x']\n[[rule]]\nname='b'\nrun=['x']",
+        );
+        let with = |head: &str, proof: Option<Proof>| Facts { proof, ..facts("x/y", head) };
+        let proven = |from: &str| Some(Proof::Proven { from: from.into(), by: "a signature".into() });
+        let why = decide(&rules, &with("From: a@z", proven("a@Z"))).asked[0].2.clone();
+        assert_eq!(why, Ok("it is from a@z and its sender is proven by a signature".into()));
+        // Where it does not matter, nobody need look; where it does, the next rule waits.
+        assert_eq!(matching(&rules, &with("From: a@y", None)), ["b"]);
+        let open = |proof| decide(&rules, &with("From: a@z", proof)).open.map(|open| open.why);
+        assert_eq!(open(None), Some(None));
+        assert_eq!(open(Some(Proof::Later("no DNS".into()))), Some(Some("no DNS".into())));
+        assert!(matching(&rules, &with("From: a@z", Some(Proof::Later("no DNS".into())))).is_empty());
+        assert_eq!(matching(&rules, &with("From: a@z", proven("b@z"))), ["b"]);
+        assert_eq!(matching(&rules, &with("From: a@z", Some(Proof::Unproven("x".into())))), ["b"]);
     }
 }

@@ -1,16 +1,23 @@
 //! Being asked to end: INT, TERM and HUP set a flag and wake every wait; a second signal ends us at once.
 //!
-//! A program finishes the commit group in hand and then dies by the signal it got, so that its caller sees why.
+//! A program finishes the commit group in hand and then dies by the signal it got, so that its caller sees why. A program
+//! that lasts handles its signals itself ([`Signals`]) and can end or call single threads of its own ([`Task`]).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+
+mod signals;
+mod task;
+pub use signals::{Signal, Signals};
+pub use task::{Task, as_task, open_to_calls, was_called};
 
 struct Bell {
     signal: Arc<AtomicUsize>,
@@ -20,16 +27,21 @@ struct Bell {
 }
 
 static BELL: OnceLock<io::Result<Bell>> = OnceLock::new();
+/// What [`install`] registered, so that [`Signals`] can take its place.
+static USUAL: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
 
 /// Starts listening for signals; called once by every program before its job.
 pub fn install() -> io::Result<()> {
     let bell = bell()?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // Order matters: the second signal finds the flag set by the first.
-        signal_hook::flag::register_conditional_default(signal, bell.asked.clone())?;
-        signal_hook::flag::register(signal, bell.asked.clone())?;
-        signal_hook::flag::register_usize(signal, bell.signal.clone(), signal as usize)?;
-        signal_hook::low_level::pipe::register(signal, bell.ring.try_clone()?)?;
+        let ids = [
+            signal_hook::flag::register_conditional_default(signal, bell.asked.clone())?,
+            signal_hook::flag::register(signal, bell.asked.clone())?,
+            signal_hook::flag::register_usize(signal, bell.signal.clone(), signal as usize)?,
+            signal_hook::low_level::pipe::register(signal, bell.ring.try_clone()?)?,
+        ];
+        USUAL.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
     }
     Ok(())
 }
@@ -42,8 +54,13 @@ fn bell() -> io::Result<&'static Bell> {
     made.as_ref().map_err(|why| io::Error::new(why.kind(), why.to_string()))
 }
 
-/// True once a signal or [`request`] asked us to end.
+/// True once a signal or [`request`] asked us to end, or this thread's [`Task`] is to end.
 pub fn requested() -> bool {
+    all_requested() || task::requested()
+}
+
+/// True once the whole process is asked to end.
+pub fn all_requested() -> bool {
     matches!(BELL.get(), Some(Ok(bell)) if bell.asked.load(Ordering::SeqCst))
 }
 
@@ -75,11 +92,20 @@ pub enum Woken {
 /// Waits until one of `fds` is readable, the time is up or we are asked to end.
 pub fn wait(fds: &[BorrowedFd<'_>], limit: Duration) -> io::Result<Woken> {
     let end = Instant::now() + limit;
-    let mut polled: Vec<PollFd<'_>> =
-        fds.iter().chain(ear().iter()).map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let task = task::current();
+    let ears = [ear(), task.as_deref().map(Task::ear)];
+    let mut polled: Vec<PollFd<'_>> = fds
+        .iter()
+        .chain(ears.iter().flatten())
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
+    task::waits(limit);
     loop {
         if requested() {
             return Ok(Woken::Stopped);
+        }
+        if task::takes_call() {
+            return Ok(Woken::Late);
         }
         let left = end.saturating_duration_since(Instant::now());
         let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
@@ -119,6 +145,7 @@ pub fn die_of_pipe() {
 pub fn wait_through(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
     let end = Instant::now() + limit;
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    task::waits(limit);
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
@@ -126,6 +153,25 @@ pub fn wait_through(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
             Ok(0) => return Ok(Woken::Late),
             Ok(_) => return Ok(Woken::Ready),
             Err(rustix::io::Errno::INTR) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+}
+
+/// As [`wait_through`], but ends also once the whole process is asked to end; what ends a single [`Task`] does not.
+pub fn wait_for_all(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
+    let end = Instant::now() + limit;
+    let mut polled: Vec<PollFd<'_>> =
+        [Some(fd), ear()].iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    task::waits(limit);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match rustix::event::poll(&mut polled, Some(&left)) {
+            Ok(0) => return Ok(Woken::Late),
+            Ok(_) if !polled[0].revents().is_empty() => return Ok(Woken::Ready),
+            Ok(_) if all_requested() => return Ok(Woken::Stopped),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(why) => return Err(why.into()),
         }
     }

@@ -206,7 +206,7 @@ fn a_bad_rule_is_a_bad_configuration() {
         config(&bench, &format!("[[rule]]\nname = 'p'\nrun = {run}\n"));
         act(&bench, &["-c", "config.toml", "in/a.pdf"]).run().fails(78).err_has(word);
     }
-    config(&bench, "[[rule]]\nname = 'p'\nauthenticated = true\nrun = ['lp']\n");
+    config(&bench, "[auth]\ndkim = false\n[[rule]]\nname = 'p'\nauthenticated = true\nrun = ['lp']\n");
     act(&bench, &["-c", "config.toml", "in/a.pdf"]).run().fails(78).err_has("authenticated");
 }
 
@@ -754,4 +754,15 @@ fn what_a_crash_left_is_finished_by_pending() {
         ran.json().iter().map(|a| a["state"].clone()).collect::<Vec<_>>(),
         ["unknown", "skipped", "done"]
     );
+}
+
+#[test]
+fn the_manual_knows_every_flag() {
+    let help = Bench::new().cmd("mail-act").arg("--help").run().ok().out_text();
+    let page = include_str!("../man/mail-act.1").replace("\\-", "-");
+    let options = help.split("Options:").nth(1).unwrap().split("Examples:").next().unwrap();
+    let lines = options.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let flags = lines.filter_map(|line| line[line.find("--")?..].split([' ', ',']).next());
+    let missing: Vec<&str> = flags.filter(|flag| !page.contains(flag)).collect();
+    assert!(options.matches("--").count() > 15 && missing.is_empty(), "{missing:?}");
 }

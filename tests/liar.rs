@@ -9,7 +9,7 @@ use crate::bench::{Bench, Cmd};
 
 /// What is wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Lie {
+pub enum Lie {
     /// Nothing.
     None,
     /// UID 2 comes as NIL, and is gone from then on: somebody expunged it meanwhile.
@@ -42,13 +42,13 @@ enum Lie {
     Stranger,
 }
 
-struct Liar {
-    port: u16,
+pub struct Liar {
+    pub port: u16,
     lie: Arc<Mutex<Lie>>,
 }
 
 impl Liar {
-    fn start(lie: Lie) -> Liar {
+    pub fn start(lie: Lie) -> Liar {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let lie = Arc::new(Mutex::new(lie));
@@ -65,7 +65,7 @@ impl Liar {
         Liar { port, lie }
     }
 
-    fn tell_the_truth(&self) {
+    pub fn tell_the_truth(&self) {
         *self.lie.lock().unwrap() = Lie::None;
     }
 }

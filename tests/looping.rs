@@ -1,8 +1,28 @@
 //! mail-loop: init, once, run, status, history.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
-use crate::bench::{Bench, Server};
+use crate::bench::{Bench, Running, Server};
+
+mod drill;
+mod health;
+mod kills;
+mod probe;
+mod signals;
+mod watching;
+
+/// Waits until it is so; a minute is too long.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within a minute");
+        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 struct Home {
     bench: Bench,
@@ -15,6 +35,25 @@ impl Home {
         let server = bench.sandbox();
         bench.configure("me@by.example", &server.smtp, &server.imap, act, "");
         Home { bench, server }
+    }
+
+    fn run(&self) -> Running {
+        self.bench.cmd("mail-loop").arg("run").spawn()
+    }
+
+    /// Rewrites the configuration.
+    fn edit(&self, change: impl FnOnce(String) -> String) {
+        let config = "home/.config/mailloop/config.toml";
+        let text = String::from_utf8(self.bench.read(config)).unwrap();
+        self.bench.write(config, change(text));
+    }
+
+    fn says(&self, words: &str) -> bool {
+        self.bench.cmd("mail-loop").arg("status").run().out_text().contains(words)
+    }
+
+    fn json(&self) -> Vec<serde_json::Value> {
+        self.bench.cmd("mail-loop").args(["status", "--json"]).run().json()
     }
 
     fn status(&self) -> i32 {
@@ -232,7 +271,10 @@ fn bad_configurations_are_told_with_their_place() {
     assert!(!refused.err_text().contains("hunter2"));
     std::fs::set_permissions(bench.path(config), mode(0o666)).unwrap();
     bench.cmd("mail-fetch").arg("x").run().fails(78).err_has("written to by others");
-    bench.write(config, "[[rule]]\nname = \"p\"\nrun = [\"lp\"]\nauthenticated = true\n");
+    bench.write(
+        config,
+        "[[rule]]\nname = \"p\"\nrun = [\"lp\"]\nauthenticated = true\n[auth]\ndkim = false\n",
+    );
     std::fs::set_permissions(bench.path(config), mode(0o600)).unwrap();
     bench.cmd("mail-act").arg("--check").run().fails(78).err_has("line 1, column 1");
     bench.cmd("mail-act").arg("x.pdf").run().fails(78).err_has("line 1, column 1");

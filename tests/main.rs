@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod act;
 mod act_rules;
+#[cfg(feature = "dkim")]
+mod auth;
 mod bench;
 mod cyrus;
 mod demo;
@@ -11,11 +13,13 @@ mod fetch;
 mod inject;
 mod liar;
 mod looping;
+mod manual;
 mod pipeline;
 mod queue;
 mod queue_relay;
 mod readme;
 mod real;
+mod recipes;
 mod sandbox;
 mod sendmail;
 mod transcript;

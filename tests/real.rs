@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "the rig offers more than the tests of one day use")]
 
 mod pipeline;
+mod print;
 mod product;
 
 use crate::bench::{Bench, Cmd};

@@ -12,10 +12,14 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Kind, Result};
 use place::Blame;
 
+mod auth;
+mod looped;
 mod outbound;
 mod peer;
 mod place;
 mod rule;
+pub use auth::Auth;
+pub use looped::{Act, Loop, Probe};
 pub use outbound::{Outbound, Rate};
 pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
 pub use rule::{Action, Conditions, Duplex, OncePer, Patterns, Print, Rule};
@@ -31,6 +35,8 @@ pub struct Config {
     /// `[loop.NAME]`
     #[serde(rename = "loop")]
     pub loops: BTreeMap<String, Loop>,
+    /// `[auth]`
+    pub auth: Auth,
 }
 
 /// A login somewhere: where mail is fetched from and submitted to.
@@ -93,35 +99,6 @@ pub struct Account {
 
 fn inbox() -> Vec<String> {
     vec!["INBOX".into()]
-}
-
-/// Fetch, dissect and act for one account, again and again.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Loop {
-    /// Whose mail.
-    pub account: String,
-    /// Where files are put.
-    pub files: PathBuf,
-    /// Which rules apply, by name; all where it is left out.
-    pub rules: Option<Vec<String>>,
-    /// How often, besides when the server says so.
-    #[serde(default, deserialize_with = "time")]
-    pub every: Option<Duration>,
-    /// What happens with commands.
-    #[serde(default)]
-    pub act: Act,
-}
-
-/// What a loop does with a command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Act {
-    /// Shows it on stdout, once.
-    Print,
-    /// Runs it, once.
-    #[default]
-    Run,
 }
 
 /// A password that stands in the file; never shown.
@@ -238,19 +215,9 @@ impl Config {
         }
         outbound::check(&self.account)?;
         rule::check(&self.rule)?;
+        auth::check(&self.auth, &self.rule)?;
         for (name, each) in &self.loops {
-            let key = Blame::Loop(name.clone());
-            let Some(account) = self.account.get(&each.account) else {
-                return Err((key, format!("loop {name}: there is no account {:?}", each.account)));
-            };
-            if account.maildir.is_none() {
-                return Err((key, format!("loop {name}: account {:?} has no maildir", each.account)));
-            }
-            for rule in each.rules.iter().flatten() {
-                if !self.rule.iter().any(|known| known.name == *rule) {
-                    return Err((key, format!("loop {name}: there is no rule {rule:?}")));
-                }
-            }
+            each.check(self).map_err(|why| (Blame::Loop(name.clone()), format!("loop {name}: {why}")))?;
         }
         Ok(())
     }
@@ -267,7 +234,7 @@ impl Config {
             account.tls_ca.iter_mut().for_each(tilde);
             account.smtp.iter_mut().for_each(|server| server.expand(home));
         }
-        self.loops.values_mut().for_each(|each| tilde(&mut each.files));
+        self.loops.values_mut().flat_map(|each| [&mut each.files, &mut each.watch]).flatten().for_each(tilde);
         self.rule.iter_mut().for_each(|rule| rule.expand(tilde));
     }
 }

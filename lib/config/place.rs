@@ -17,6 +17,8 @@ pub(super) enum Blame {
     Rule(usize),
     /// `[loop.NAME]`
     Loop(String),
+    /// `[auth]`
+    Auth,
 }
 
 /// Where tables begin.
@@ -27,6 +29,7 @@ struct Tables {
     rule: Vec<Spanned<IgnoredAny>>,
     #[serde(rename = "loop")]
     loops: BTreeMap<Spanned<String>, IgnoredAny>,
+    auth: Option<Spanned<IgnoredAny>>,
 }
 
 /// `line 3, column 1: ` of what is to blame; empty if it cannot be found.
@@ -38,6 +41,7 @@ pub(super) fn of(text: &str, blame: &Blame) -> String {
     let span = match blame {
         Blame::Account(name) => named(&tables.account, name),
         Blame::Loop(name) => named(&tables.loops, name),
+        Blame::Auth => tables.auth.as_ref().map(Spanned::span),
         Blame::Rule(number) => tables.rule.get(*number).map(Spanned::span),
     };
     span.map_or(String::new(), |span| line_and_column(text, span))

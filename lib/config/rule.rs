@@ -20,7 +20,7 @@ pub struct Rule {
     pub when: Conditions,
     /// What a file must not be like: not all of this at once.
     pub not: Option<Conditions>,
-    /// Only where the sender is proven; not built yet, so true is refused.
+    /// Only where the sender is proven (see [`super::Auth`]).
     pub authenticated: bool,
     /// What is done; a configuration that was checked has exactly one.
     pub actions: Vec<Action>,
@@ -203,12 +203,6 @@ impl Rule {
         }
         if self.tries == Some(0) {
             return Err("tries must be at least 1");
-        }
-        if self.authenticated {
-            return Err(
-                "authenticated = true is not built into this version, and acting on unproven senders instead \
-                        would be worse than refusing",
-            );
         }
         Ok(())
     }

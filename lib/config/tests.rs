@@ -53,9 +53,6 @@ fn an_unknown_key_is_named_with_its_place() {
 fn a_wrong_meaning_is_named_with_its_place() {
     let error = parse("\n[loop.a]\naccount = \"x\"\nfiles = \"f\"\n").unwrap_err();
     assert!(error.to_string().contains("line 2, column 7: loop a: there is no account \"x\""), "{error}");
-    let error = parse("\n\n[[rule]]\nname=\"p\"\nauthenticated = true\nrun=[\"lp\"]\n").unwrap_err();
-    assert_eq!(error.status(), 78);
-    assert!(error.to_string().contains("line 3, column 1: rule \"p\": authenticated"), "{error}");
     let error = parse("[account.x]\nimap = \"smtps://x\"\n").unwrap_err();
     assert!(error.to_string().contains("line 1, column 10: account x: imap wants"), "{error}");
 }
@@ -102,5 +99,28 @@ fn urls() {
         "imaps://x\r\ny",
     ] {
         assert!(url(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn who_proves_a_sender() {
+    let rule = "[[rule]]\nname=\"p\"\nauthenticated = true\nrun=[\"lp\"]\n";
+    let auth = parse(&format!("{rule}[auth]\ntrusted = [\"mx\"]\nresolver = \"::1\"\ntimeout = \"2s\"\n"))
+        .unwrap()
+        .auth;
+    assert_eq!((auth.dkim, auth.resolver), (crate::mail::auth::HAS_DKIM, "[::1]:53".parse().ok()));
+    assert_eq!(
+        parse("[auth]\nresolver = \"127.0.0.1:5\"").unwrap().auth.resolver,
+        "127.0.0.1:5".parse().ok()
+    );
+    assert_eq!(parse(rule).is_ok(), crate::mail::auth::HAS_DKIM);
+    for (text, place) in [
+        (format!("[auth]\ndkim = false\n\n{rule}"), "line 4, column 1: rule \"p\": authenticated"),
+        ("[auth]\nresolver = \"dns.example\"\n".into(), "line 2, column 12: resolver is no address"),
+        ("[auth]\nsigned = true\n".into(), "line 2, column 1: unknown field"),
+        ("\n[auth]\ntimeout = \"0s\"\n".into(), "line 2, column 1: auth: timeout"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        assert!(error.status() == 78 && error.to_string().contains(place), "{error}");
     }
 }

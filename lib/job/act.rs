@@ -13,12 +13,14 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result, Status};
+use crate::mail::auth::Proof;
 use crate::record::hex;
 use crate::report::{self, Records};
 use crate::stop;
 use crate::store::journal;
 use crate::store::ledger::{Again, Claim, Claimed, End, Key, Ledger, Past, State};
 
+mod auth;
 mod bytes;
 mod command;
 mod facts;
@@ -31,10 +33,13 @@ mod place;
 mod start;
 mod tell;
 mod transfer;
+pub use auth::show as show_auth;
 pub use items::{Item, from_paths, from_reader, stdin};
 pub use orders::Orders;
+pub(crate) use pending::GONE;
 pub use start::Start;
 
+use auth::Prover;
 use facts::{Journals, Known, Subject};
 use orders::{Choice, Order};
 use tell::{About, lossy};
@@ -146,6 +151,10 @@ struct Actor<'a, 'r> {
     shown: HashSet<Key>,
     /// How many files of each rule were held in this run.
     held: BTreeMap<String, u32>,
+    /// Who sent a message; `None` where no rule asks.
+    prover: Option<Prover>,
+    /// How many files wait until their sender can be told.
+    waiting: u32,
     status: Status,
 }
 
@@ -166,6 +175,11 @@ impl<'a, 'r> Actor<'a, 'r> {
             records,
             shown: HashSet::new(),
             held: BTreeMap::new(),
+            prover: options
+                .orders
+                .auth()
+                .map(|auth| Prover::new(auth, reads.then_some(options.state.as_path()), claims)),
+            waiting: 0,
             status: Status::DONE,
         })
     }
@@ -204,11 +218,14 @@ impl<'a, 'r> Actor<'a, 'r> {
                 return Ok(());
             }
         };
-        let choice = self.choose(&known);
+        let choice = self.choose(&known, true);
         if self.options.explain {
             return self.explain(&known, &choice);
         }
-        if choice.orders.is_empty() {
+        if let Some((rule, why)) = &choice.unproven {
+            self.tell_unproven(&About::file(&known.record, Some(&rule.name)), why)?;
+        }
+        if choice.orders.is_empty() && choice.open.is_none() {
             self.pass(&known, &choice);
             if let Some(why) = choice.brake.filter(|_| !self.pending && !self.options.orders.are_rules()) {
                 report::say(format_args!("{}: no action: {why}", known.path.display()));
@@ -222,13 +239,30 @@ impl<'a, 'r> Actor<'a, 'r> {
                 _ => self.print(&known, order)?,
             }
         }
+        if let Some((rule, why)) = &choice.open {
+            self.wait_for_proof(&About::file(&known.record, Some(&rule.name)), why.as_deref())?;
+        }
         Ok(())
     }
 
     /// What is to be done. What a machine sent causes nothing, not even what the command line asks for; but where a
     /// command is only shown, nobody looks at mail.
-    fn choose(&self, known: &Known) -> Choice<'a> {
-        let mut choice = self.options.orders.choose(known);
+    ///
+    /// Who sent the message is only found out where a rule asks for it that fits otherwise, and where the file was
+    /// looked at whole.
+    fn choose(&self, known: &Known, is_whole: bool) -> Choice<'a> {
+        let mut choice = self.options.orders.choose(known, None);
+        if let (Some((rule, None)), Some(prover)) = (choice.open.clone(), &self.prover) {
+            let (proof, is_new) = match is_whole {
+                true => Some(prover.prove(known)).unzip(),
+                false => (prover.unproven(known), None),
+            };
+            let news = match &proof {
+                Some(Proof::Unproven(why)) if is_new == Some(true) => Some((rule, why.clone())),
+                _ => None,
+            };
+            choice = Choice { unproven: news, ..self.options.orders.choose(known, proof) };
+        }
         let binds = self.options.mode != Mode::Print || self.pending || self.options.explain;
         if let Some(why) = known.letter.brake.as_ref().filter(|_| binds) {
             choice.orders.clear();
@@ -262,8 +296,8 @@ impl<'a, 'r> Actor<'a, 'r> {
         }
         if orders.are_rules() && !self.options.explain {
             let glimpse = subject.peek()?;
-            let choice = self.choose(&glimpse);
-            if choice.orders.is_empty() {
+            let choice = self.choose(&glimpse, false);
+            if choice.orders.is_empty() && choice.open.is_none() {
                 self.pass(&glimpse, &choice);
                 return Ok(None);
             }

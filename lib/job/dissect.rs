@@ -16,7 +16,7 @@ use crate::report::{self, Records};
 use crate::stop;
 use crate::store::journal::{Entry, Journal};
 
-mod bytes;
+pub(super) mod bytes;
 mod items;
 mod list;
 mod messages;
@@ -98,6 +98,18 @@ pub fn run(
     items: impl IntoIterator<Item = Result<Item>>,
     records: &mut Records<'_>,
 ) -> Result<Status> {
+    keep(options, items, records, &mut |_| {})
+}
+
+/// As [`run`], for items that go on for long: at each [`Item::Pause`], once everything before it is done, the status of
+/// what came since the last one is told.
+pub fn keep(
+    options: &Options,
+    items: impl IntoIterator<Item = Result<Item>>,
+    records: &mut Records<'_>,
+    told: &mut dyn FnMut(Status),
+) -> Result<Status> {
+    let mut all = Status::DONE;
     let out = Dir::create(&options.out, 0o777)?;
     let journal = Journal::open(&out, options.timeout, options.sync)?;
     let taker = Taker { options, out: out.clone(), desk: journal.desk().clone() };
@@ -105,14 +117,18 @@ pub fn run(
         let pool = Pool::new(scope, &taker);
         let mut work =
             Work { options, out, journal, records, pool, group: Group::default(), status: Status::DONE };
-        let ended = work.all(items);
+        let ended = work.all(items, &mut |since| {
+            all.merge(since);
+            told(since);
+        });
         // The group in hand comes before what failed.
         let committed = work.commit();
         if let Err(error) = ended.and(committed) {
             work.discard(&error);
             return Err(error);
         }
-        Ok(work.status)
+        all.merge(work.status);
+        Ok(all)
     })
 }
 
@@ -136,9 +152,18 @@ impl Work<'_, '_, '_, '_> {
         self.status.add(error.kind());
     }
 
-    fn all(&mut self, items: impl IntoIterator<Item = Result<Item>>) -> Result<()> {
+    /// Works through the items; at each pause `told` gets the status of what came since the last one.
+    fn all(
+        &mut self,
+        items: impl IntoIterator<Item = Result<Item>>,
+        told: &mut dyn FnMut(Status),
+    ) -> Result<()> {
         for item in items {
+            let is_pause = matches!(item, Ok(Item::Pause));
             self.item(item)?;
+            if is_pause {
+                told(std::mem::take(&mut self.status));
+            }
             if self.is_over() {
                 break;
             }

@@ -1,6 +1,7 @@
 //! Words of mail: bytes in, values out; no disk, network or clock.
 
 pub mod address;
+pub mod auth;
 mod boundary;
 pub mod class;
 pub mod cms;

@@ -1,8 +1,11 @@
 //! The network: dialling with a limit on every wait, TLS, and the protocols on top.
 //!
-//! `wire` is the line itself, `tls` decides whom to trust, `smtp` and `imap` speak on it. They know nothing of
+//! `wire` is the line itself, `tls` decides whom to trust, `smtp` and `imap` speak on it; `dns` asks for
+//! the keys of signatures. They know nothing of
 //! disk layouts; a job introduces them to the stores.
 
+#[cfg(feature = "dkim")]
+pub mod dns;
 pub mod imap;
 pub mod smtp;
 mod tls;

@@ -223,7 +223,9 @@ impl Line {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match stop::wait(&[self.socket.as_fd()], left.min(GLANCE))? {
-                Woken::Late if left > GLANCE && !has_slept(slept, time_asleep()) => slept = time_asleep(),
+                Woken::Late if left > GLANCE && !stop::was_called() && !has_slept(slept, time_asleep()) => {
+                    slept = time_asleep()
+                }
                 woken => return Ok(woken),
             }
         }

@@ -11,6 +11,10 @@ pub fn of(rule: &Rule) -> String {
         true => "takes every file".to_string(),
         false => format!("takes each file of which {}", conditions(&rule.when).join(" and ")),
     };
+    if rule.authenticated {
+        let and = if rule.when.is_empty() { " of which" } else { " and" };
+        text.push_str(&format!("{and} the sender is proven"));
+    }
     if let Some(not) = &rule.not {
         text.push_str(&format!(", but not where {}", conditions(not).join(" and ")));
     }
@@ -28,12 +32,15 @@ pub fn of(rule: &Rule) -> String {
     if rule.repeatable {
         text.push_str(", once more where nobody knows whether it was done");
     }
-    text.push_str(match (rule.when.from.is_empty(), rule.continues) {
+    text.push_str(match (rule.when.from.is_empty(), rule.authenticated) {
         (true, false) => "; whoever sends it",
+        (true, true) => "; whoever proves to have sent it",
         (false, false) => "; From can be forged",
-        (true, true) => "; whoever sends it; the rules after it are asked too",
-        (false, true) => "; From can be forged; the rules after it are asked too",
+        (false, true) => "",
     });
+    if rule.continues {
+        text.push_str("; the rules after it are asked too");
+    }
     text
 }
 

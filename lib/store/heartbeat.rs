@@ -33,6 +33,25 @@ pub struct Heartbeat {
     pub message: Option<String>,
     /// What is wrong now.
     pub trouble: Option<String>,
+    /// Nothing more is tried until somebody does something: the login was refused.
+    pub given_up: bool,
+    /// Messages that the server has and does not give.
+    pub withheld: Vec<Withheld>,
+    /// The health that was told last to the loop's alarm.
+    pub alarmed: Option<String>,
+}
+
+/// A message that the server has and does not give.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Withheld {
+    /// Where it is.
+    pub mailbox: String,
+    /// Which UIDs are meant.
+    pub uidvalidity: u32,
+    /// Which one it is.
+    pub uid: u32,
+    /// What the server says, or what is wrong with what it gave.
+    pub reason: String,
 }
 
 /// Holds a loop: nobody else runs it meanwhile. 75 if somebody does.
@@ -51,11 +70,11 @@ pub fn is_held(state: &Dir, name: &str) -> bool {
     state.has(lock_name(name)) && Lock::take(state, &lock_name(name), Duration::ZERO).is_err()
 }
 
-/// Writes the heartbeat; durable on return.
+/// Writes the heartbeat. It is whole for every reader; a power cut may take it, it is soon written anew.
 pub fn write(state: &Dir, beat: &Heartbeat) -> Result<()> {
     let text = serde_json::to_vec(beat)
         .map_err(|why| Error::new(Kind::Internal, "cannot write a heartbeat", why))?;
-    state.replace(&file_name(&beat.name), &text, 0o600)
+    state.replace_soon(&file_name(&beat.name), &text, 0o600)
 }
 
 /// The last heartbeat of a loop; `None` if it never ran, or what is there cannot be read.
@@ -65,7 +84,7 @@ pub fn read(state: &Dir, name: &str) -> Option<Heartbeat> {
 }
 
 /// Names from the configuration may hold anything; in a file name, letters, digits, `-` and `_` stand for themselves.
-fn safe(name: &str) -> String {
+pub(crate) fn safe(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let word = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") };
     name.bytes().map(word).collect()

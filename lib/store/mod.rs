@@ -5,4 +5,5 @@ pub mod heartbeat;
 pub mod journal;
 pub mod ledger;
 pub mod maildir;
+pub mod proofs;
 pub mod spool;

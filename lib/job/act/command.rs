@@ -31,6 +31,18 @@ pub(super) struct Ran {
     pub printed: Vec<u8>,
 }
 
+impl Ran {
+    /// A failure with a status is one that passes.
+    ///
+    /// `lp` ends with 1 whatever is wrong: a printer that takes no jobs now, a print server that is away, a name
+    /// that nobody knows. It has printed nothing then, so trying again is safe.
+    pub(super) fn failed_for_now(&mut self) {
+        if self.end.state == State::Failed && self.end.exit.is_some() {
+            (self.kind, self.end.temporary) = (Some(Kind::Temporary), true);
+        }
+    }
+}
+
 /// Runs it to its end, at the latest to its limit.
 pub(super) fn run(argv: &[OsString], env: Vec<(OsString, OsString)>, limit: Duration) -> Ran {
     let program = argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();

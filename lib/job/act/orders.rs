@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::{Action, Conditions, Config, OncePer, Rule};
+use crate::config::{Action, Auth, Conditions, Config, OncePer, Rule};
 use crate::error::{Error, Kind, Result};
+use crate::mail::auth::Proof;
 use crate::rules::template::{Field, Template, Values};
 use crate::rules::{self, Fact, Facts, sentence};
 use crate::store::ledger::Key;
@@ -36,6 +37,7 @@ struct Rules {
     deeds: Vec<Deed>,
     /// Where messages may lie; `None` where no rule asks for it.
     places: Option<Places>,
+    auth: Auth,
 }
 
 /// What is done with a file.
@@ -58,6 +60,11 @@ pub(super) struct Choice<'a> {
     pub asked: Vec<(&'a Rule, Result<usize, String>)>,
     /// Why no rule was asked.
     pub brake: Option<String>,
+    /// The rule at which asking stopped because nobody knows yet who sent the message, and why that is not known;
+    /// no reason where nobody looked.
+    pub open: Option<(&'a Rule, Option<String>)>,
+    /// The rule that asked for a proof for which there is none, and why, where that is news.
+    pub unproven: Option<(&'a Rule, String)>,
 }
 
 /// What is done with one file.
@@ -95,7 +102,8 @@ impl Orders {
             rule.when.ask_for_place() || rule.not.as_ref().is_some_and(Conditions::ask_for_place)
         };
         let places = rules.iter().any(asks).then(|| Places::of(config));
-        Ok(Orders(Source::Rules(Rules { rules, deeds, places })))
+        let auth = config.auth.clone();
+        Ok(Orders(Source::Rules(Rules { rules, deeds, places, auth })))
     }
 
     /// Each rule and what it says, as a sentence; none for a command from the command line.
@@ -156,14 +164,22 @@ impl Orders {
         matches!(&self.0, Source::Rules(all) if all.rules.iter().all(|rule| rule.continues))
     }
 
-    pub(super) fn choose(&self, known: &Known) -> Choice<'_> {
+    /// What proves a sender, where one of the rules asks for it.
+    pub(super) fn auth(&self) -> Option<&Auth> {
+        match &self.0 {
+            Source::Rules(all) if all.rules.iter().any(|rule| rule.authenticated) => Some(&all.auth),
+            _ => None,
+        }
+    }
+
+    pub(super) fn choose(&self, known: &Known, proof: Option<Proof>) -> Choice<'_> {
         match &self.0 {
             Source::Command(deed) => {
                 let why = "the command line says so".to_string();
                 let orders = vec![Order { rule: None, deed, why }];
                 Choice { orders, ..Choice::default() }
             }
-            Source::Rules(all) => all.choose(known),
+            Source::Rules(all) => all.choose(known, proof),
         }
     }
 }
@@ -176,9 +192,10 @@ pub(super) struct Chance<'a> {
 }
 
 impl Rules {
-    fn choose(&self, known: &Known) -> Choice<'_> {
-        let decision = rules::decide(&self.rules, &self.facts(known));
-        let mut choice = Choice { brake: decision.brake, ..Choice::default() };
+    fn choose(&self, known: &Known, proof: Option<Proof>) -> Choice<'_> {
+        let decision = rules::decide(&self.rules, &Facts { proof, ..self.facts(known) });
+        let open = decision.open.map(|open| (open.rule, open.why));
+        let mut choice = Choice { brake: decision.brake, open, ..Choice::default() };
         for (number, rule, verdict) in decision.asked {
             let verdict = match (verdict, self.deeds.get(number)) {
                 (Ok(why), Some(deed)) => {
@@ -205,6 +222,7 @@ impl Rules {
             account,
             mailbox,
             age: age(message),
+            proof: None,
         }
     }
 }
@@ -253,6 +271,11 @@ impl Order<'_> {
     /// How often it is tried while it fails for now.
     pub fn tries(&self) -> u32 {
         self.rule.and_then(|rule| rule.tries).unwrap_or(TRIES)
+    }
+
+    /// True where the command is our own way of printing.
+    pub fn prints(&self) -> bool {
+        self.rule.is_some_and(|rule| matches!(rule.action(), Some(Action::Print(_))))
     }
 
     pub fn may_repeat(&self) -> bool {

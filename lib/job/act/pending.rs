@@ -15,7 +15,7 @@ use super::transfer::Parcel;
 use super::{Actor, Mode, tag_of};
 
 /// In the place of a rule's name, for files that were removed before a rule could decide.
-const GONE: &str = "(gone)";
+pub(crate) const GONE: &str = "(gone)";
 
 impl Actor<'_, '_> {
     /// True if there is nothing to do now for a file of the journal: what is unknown is reported. The file is not

@@ -44,7 +44,10 @@ impl Actor<'_, '_> {
             Deed::Copy(to) => command::transferred(parcel.cp(to)),
             Deed::Command(_) => {
                 let limit = order.timeout().unwrap_or(self.options.limit);
-                let ran = command::run(argv, command::environment(known, order.name()), limit);
+                let mut ran = command::run(argv, command::environment(known, order.name()), limit);
+                if order.prints() {
+                    ran.failed_for_now();
+                }
                 if let (Some(ledger), false) = (&self.ledger, ran.printed.is_empty())
                     && let Err(error) = ledger.keep_output(number, &ran.printed)
                 {

@@ -143,8 +143,35 @@ impl Actor<'_, '_> {
         self.record(about, &[], "held", &End::because(State::Free, why))
     }
 
+    /// Nobody can tell now who sent it: it stays pending, and no rule after that is asked.
+    pub(super) fn wait_for_proof(&mut self, about: &About<'_>, why: Option<&str>) -> Result<()> {
+        let why = format!(
+            "{} waits until its sender can be told: {}",
+            about.rule(),
+            why.unwrap_or("nobody looked")
+        );
+        let error = Error::new(Kind::Temporary, about.path.display().to_string(), &why);
+        self.waiting += 1;
+        if self.waiting == 1 {
+            self.trouble(&error);
+        } else {
+            report::detail(&error);
+        }
+        self.record(about, &[], "later", &End::because(State::Free, why))
+    }
+
+    /// A rule fits but for its sender: that is told once, since somebody may have tried something.
+    pub(super) fn tell_unproven(&mut self, about: &About<'_>, why: &str) -> Result<()> {
+        let why = format!("its sender is not proven: {why}");
+        report::say(format_args!("{}: not by {}: {why}", about.path.display(), about.rule()));
+        self.record(about, &[], "skipped", &End::because(State::Skipped, why))
+    }
+
     /// How many were held, where it was more than the one that was told.
     pub(super) fn tell_held(&self) {
+        if self.waiting > 1 {
+            report::trouble(format_args!("{} files wait until their sender can be told", self.waiting));
+        }
         for (rule, held) in self.held.iter().filter(|(_, held)| **held > 1) {
             report::trouble(format_args!("{rule}: {held} files held; they are taken up at the next run"));
         }
@@ -168,6 +195,10 @@ impl Actor<'_, '_> {
                 }
             }
         }
+        if let Some((rule, why)) = &choice.open {
+            let why = why.as_deref().unwrap_or("nobody looked");
+            sentences.push(format!("rule {} waits until its sender can be told: {why}", rule.name));
+        }
         if let Some(why) = &choice.brake {
             sentences.push(format!("no action: {why}"));
         }
@@ -175,7 +206,7 @@ impl Actor<'_, '_> {
             let orders = choice.orders.iter();
             sentences.extend(orders.map(|order| self.outcome(known, order)).collect::<Vec<_>>());
         }
-        if choice.orders.is_empty() && choice.brake.is_none() {
+        if choice.orders.is_empty() && choice.brake.is_none() && choice.open.is_none() {
             sentences.push("no rule matches, nothing is done".into());
         }
         match choice.orders.first() {

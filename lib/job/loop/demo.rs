@@ -11,7 +11,7 @@ use super::plan::Plan;
 use crate::cli::Place;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::job::fetch::Fetcher;
+use crate::job::fetch::{self, Fetcher};
 use crate::job::inject::{self, Text, What};
 use crate::job::settings::Settings;
 use crate::job::{act, dissect};
@@ -106,7 +106,7 @@ act = "print"
             account.maildir = Some(dir.join("Maildir"));
         }
         for each in config.loops.values_mut() {
-            each.files = dir.join("files");
+            each.files = Some(dir.join("files"));
         }
         let settings = Settings { config, file: None, state: dir.join("state") };
         let plan = Plan::all(&settings, &[])?
@@ -117,7 +117,7 @@ act = "print"
 
     fn rounds(self, rounds: u64, out: &mut Records<'_>) -> Result<()> {
         out.text(format!("mail-sandbox  {} and {}", self.server.smtp_url(), self.server.imap_url()))?;
-        let mut fetcher = Fetcher::connect(&self.plan.fetch)?;
+        let mut fetcher = Fetcher::connect(self.fetch()?)?;
         let mut round = 0;
         while (rounds == 0 || round < rounds) && !stop::requested() && !out.gone() {
             round += 1;
@@ -157,9 +157,9 @@ act = "print"
         step(out, "mail-fetch", &format!("durable as {}", shown(&message.path)), begun.elapsed())?;
 
         let begun = Instant::now();
-        let maildir = vec![self.plan.fetch.maildir.clone()];
+        let maildir = vec![self.fetch()?.maildir.clone()];
         let lines = collect(|records| {
-            dissect::run(&self.plan.dissect, dissect::from_arguments(maildir), records).map(drop)
+            dissect::run(self.dissect()?, dissect::from_arguments(maildir), records).map(drop)
         })?;
         let got: record::File = one("file", lines, record::File::read)?;
         let path = got.path.get().unwrap_or(Path::new(""));
@@ -175,13 +175,22 @@ act = "print"
 
         let begun = Instant::now();
         let mut printed = Vec::new();
-        let outs = std::slice::from_ref(&self.plan.dissect.out);
+        let outs = std::slice::from_ref(&self.dissect()?.out);
         act::pending(&self.plan.act, outs, &mut Records::new(&mut printed, Form::Lines))?;
         let command = String::from_utf8_lossy(&printed).trim_end().to_string();
         if command.is_empty() {
             return Err(Error::plain(Kind::Internal, "no command came out"));
         }
         step(out, "mail-act", &format!("would print it with: {command}"), begun.elapsed())
+    }
+
+    fn fetch(&self) -> Result<&fetch::Options> {
+        self.plan.fetch().ok_or_else(|| Error::plain(Kind::Internal, "the demo's loop has no account"))
+    }
+
+    fn dissect(&self) -> Result<&dissect::Options> {
+        let dissect = self.plan.dissect.as_ref();
+        dissect.ok_or_else(|| Error::plain(Kind::Internal, "the demo's loop has no directory for files"))
     }
 
     /// Sends the file; its Message-ID, how long that took, and when the server had said yes.

@@ -1,178 +1,355 @@
 //! `mail-loop run`: all loops in one process, for as long as nobody ends it.
 //!
-//! A thread for each account keeps a connection: fetch, wait for news (IDLE or the timer), fetch again; a lost
-//! connection is made anew after a growing pause, a refused login ends that account. A thread for each loop waits for
-//! messages to appear in the Maildir, whoever delivers them, and runs dissect and act; a slow command there does not
-//! stop the fetching.
+//! This thread starts the others and keeps watch: signals, health, alarms, the service manager. A thread for each account
+//! fetches (`fetching`); each loop has one that takes messages apart and one that acts (`work`), or one for its directory
+//! (`drops`), and one for its probes. None of them waits for another. HUP ends them one by one and starts them anew with
+//! what the configuration says now; a command that runs then goes on to its end, and nobody waits for it.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::life::Life;
-use super::plan::Plan;
-use super::stages;
+use super::alarm::Alarms;
+use super::drops::Drops;
+use super::fetching::Account;
+use super::health::{self, Health, Waiting};
+use super::life::{Life, Stage};
+use super::notify::Notify;
+use super::plan::{Plan, Source};
+use super::probe;
+use super::queue::Queue;
+use super::unit::{Role, Unit};
+use super::withheld;
+use super::work::{self, Mill};
+use crate::cli::Place;
 use crate::durable::{Dir, Lock};
 use crate::error::{Error, Kind, Result, Status};
-use crate::job::fetch::{self, Fetcher};
-use crate::report::{self, Form, Records};
-use crate::retry;
-use crate::stop;
+use crate::job::settings::Settings;
+use crate::process;
+use crate::report::{self, Form};
+use crate::stop::{self, Signal, Signals};
 use crate::store::heartbeat;
-use crate::store::maildir::Maildir;
-use crate::watch::{Bell, Watch};
+use crate::watch::Watch;
 
-/// Servers may hang up on those who idle for half an hour (RFC 2177); some lines forget them earlier.
-const LONGEST_IDLE: Duration = Duration::from_secs(9 * 60);
-/// Changes made by another machine raise no event; a scan of a large directory takes some 20 ms.
-const SCAN_ANYWAY: Duration = Duration::from_secs(30);
+/// Health is looked at least this often.
+const TICK: Duration = Duration::from_secs(15);
+/// A command that runs when we are asked to end has so long to finish.
+const COMMANDS: Duration = Duration::from_millis(3500);
+/// After this long we end, whatever still runs: what it left is taken up by the next run.
+const END: Duration = Duration::from_millis(4700);
 
-/// Runs the loops until we are asked to end, or until no account is left that could log in.
+/// Runs the loops until we are asked to end, or until nothing is left that could work.
 ///
 /// Commands (or `action` records with [`Form::Json`]) go to stdout. The status is that of the accounts that gave up.
-pub fn run(plans: &[Plan], state: &Dir, form: Form) -> Result<Status> {
-    let _held: Vec<Lock> =
-        plans.iter().map(|plan| heartbeat::hold(state, &plan.name, Duration::ZERO)).collect::<Result<_>>()?;
-    let mut loops = Vec::new();
-    for plan in plans {
-        loops.push(Running::start(plan, state)?);
-    }
-    let status = Mutex::new(Status::DONE);
-    std::thread::scope(|scope| {
-        for running in &loops {
-            scope.spawn(|| running.work(form));
-        }
-        let accounts: Vec<_> = by_account(&loops)
-            .into_values()
-            .map(|group| {
-                let status = &status;
-                scope.spawn(move || {
-                    if let Err(error) = keep_fetching(&group) {
-                        report::trouble(&error);
-                        if let Ok(mut status) = status.lock() {
-                            status.add(error.kind());
-                        }
-                    }
-                })
-            })
-            .collect();
-        for account in accounts {
-            let _ = account.join();
-        }
-        // Nobody fetches any more: the workers have nothing to wait for.
-        stop::request();
-    });
-    Ok(status.into_inner().unwrap_or_default())
+pub fn run(place: &Place, names: &[String], form: Form) -> Result<Status> {
+    let failed = |why| Error::new(Kind::Internal, "cannot listen for signals", why);
+    let mut signals = Signals::handle().map_err(failed)?;
+    process::set_patience(COMMANDS);
+    let settings = Settings::load(place)?;
+    let plans = Plan::all(&settings, names)?;
+    let state = settings.state()?;
+    let bell = signals.bell().map_err(failed)?;
+    let mut house = House {
+        place,
+        names,
+        form,
+        state,
+        bell,
+        held: BTreeMap::new(),
+        loops: Vec::new(),
+        units: Vec::new(),
+        leaving: Vec::new(),
+        status: Status::DONE,
+        alarms: Alarms::default(),
+        notify: Notify::from_environment(),
+        ledger: None,
+    };
+    house.hold(&plans)?;
+    house.begin(plans)?;
+    house.notify.ready();
+    house.keep(&mut signals);
+    house.end(&mut signals)
 }
 
-/// A loop at work.
-struct Running<'a> {
-    plan: &'a Plan,
-    life: Life<'a>,
-    watch: Watch,
-    bell: Bell,
+struct House<'a> {
+    place: &'a Place,
+    names: &'a [String],
+    form: Form,
+    state: Dir,
+    bell: UnixStream,
+    /// The locks by which others know that a loop runs.
+    held: BTreeMap<String, Lock>,
+    loops: Vec<(Plan, Arc<Life>)>,
+    units: Vec<Unit>,
+    /// Units that were asked to end.
+    leaving: Vec<Unit>,
+    status: Status,
+    alarms: Alarms,
+    notify: Notify,
+    /// What waited in the ledger when it was last looked at.
+    ledger: Option<(Instant, BTreeMap<String, Waiting>)>,
 }
 
-impl<'a> Running<'a> {
-    fn start(plan: &'a Plan, state: &'a Dir) -> Result<Running<'a>> {
-        let watch = Watch::new(doors(plan)?.iter().map(PathBuf::as_path))?;
-        let bell = watch.bell()?;
-        Ok(Running { plan, life: Life::new(state, plan), watch, bell })
+impl House<'_> {
+    /// Nobody else runs these meanwhile. All or none are held.
+    fn hold(&mut self, plans: &[Plan]) -> Result<()> {
+        let mut new = BTreeMap::new();
+        for plan in plans.iter().filter(|plan| !self.held.contains_key(&plan.name)) {
+            new.insert(plan.name.clone(), heartbeat::hold(&self.state, &plan.name, Duration::ZERO)?);
+        }
+        self.held.extend(new);
+        self.held.retain(|name, _| plans.iter().any(|plan| plan.name == *name));
+        Ok(())
     }
 
-    /// Dissect and act at the start, whenever something appears, and now and then anyway.
-    fn work(&self, form: Form) {
-        let mut records = Records::stdout(form);
-        while !stop::requested() {
-            let done = guarded(|| stages::work(self.plan, &mut records));
-            match &done {
-                Ok(_) => {}
-                Err(error) => report::trouble(format_args!("loop {}: {error}", self.plan.name)),
+    fn bell(&self) -> Result<UnixStream> {
+        self.bell.try_clone().map_err(|why| Error::new(Kind::Io, "cannot start a thread", why))
+    }
+
+    /// Starts the threads of these loops.
+    fn begin(&mut self, plans: Vec<Plan>) -> Result<()> {
+        let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
+        // Threads of before may still speak: a loop has one heartbeat as long as this process runs it.
+        let mut lives: BTreeMap<String, Arc<Life>> =
+            self.loops.drain(..).map(|(plan, life)| (plan.name, life)).collect();
+        for plan in plans {
+            let life = match lives.remove(&plan.name) {
+                Some(life) => {
+                    life.renew(&plan);
+                    life
+                }
+                None => Arc::new(Life::new(&self.state, &plan, "run", Some(self.bell()?))),
+            };
+            self.loops.push((plan.clone(), life.clone()));
+            let Source::Account(fetch) = &plan.source else {
+                if let Some(drops) = Drops::new(&plan, life)? {
+                    let form = self.form;
+                    self.start(&plan.name, Role::Work, move || drops.keep(form))?;
+                }
+                continue;
+            };
+            let watch = Watch::new(work::doors(&fetch.maildir)?.iter().map(PathBuf::as_path))?;
+            let account = accounts.entry(fetch.account.clone()).or_insert_with(|| Account {
+                options: fetch.clone(),
+                every: plan.every,
+                loops: Vec::new(),
+            });
+            account.every = account.every.min(plan.every);
+            account.loops.push((life.clone(), watch.bell()?));
+            self.start_mill(plan, life, watch)?;
+        }
+        for account in accounts.into_values() {
+            let account = Arc::new(account);
+            for mailbox in account.options.mailboxes.iter().skip(1).filter(|name| is_plain(name)).cloned() {
+                let account = account.clone();
+                self.start(&account.options.account.clone(), Role::Helper, move || {
+                    account.keep_one(&mailbox)
+                })?;
             }
-            self.life.worked(&done);
-            if records.gone() {
-                stop::request();
+            self.start(&account.options.account.clone(), Role::Fetch, move || account.keep())?;
+        }
+        Ok(())
+    }
+
+    fn start_mill(&mut self, plan: Plan, life: Arc<Life>, watch: Watch) -> Result<()> {
+        let prober = probe::of(&plan, self.place, &self.state);
+        let queue = Queue::new().map_err(|why| Error::new(Kind::Io, "cannot start a thread", why))?;
+        let name = plan.name.clone();
+        let mill = Arc::new(Mill {
+            plan,
+            life: life.clone(),
+            watch,
+            queue,
+            prober: prober.clone(),
+            form: self.form,
+        });
+        let other = mill.clone();
+        self.start(&name, Role::Work, move || mill.dissect())?;
+        self.start(&name, Role::Work, move || other.act())?;
+        match prober {
+            Some(prober) => self.start(&name, Role::Work, move || prober.keep(&life)),
+            None => Ok(()),
+        }
+    }
+
+    fn start(
+        &mut self,
+        name: &str,
+        role: Role,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let unit = Unit::start(name, role, self.bell()?, work)?;
+        self.units.push(unit);
+        Ok(())
+    }
+
+    /// Keeps watch until we are asked to end.
+    fn keep(&mut self, signals: &mut Signals) {
+        let mut next = Duration::ZERO;
+        let mut seen = Instant::now();
+        loop {
+            match signals.wait(next) {
+                Some(Signal::End | Signal::EndNow) => return,
+                Some(Signal::Reload) => self.reload(),
+                Some(Signal::Sync) => self.units.iter().for_each(Unit::call),
+                None => {}
+            }
+            self.reap();
+            if stop::all_requested()
+                || !self.units.iter().any(|unit| unit.role == Role::Fetch || self.is_watching())
+            {
                 return;
             }
-            self.watch.wait(SCAN_ANYWAY);
-        }
-    }
-}
-
-/// The directories in which the loop's messages appear; made where they are missing.
-fn doors(plan: &Plan) -> Result<Vec<PathBuf>> {
-    let maildir = Maildir::create(&plan.fetch.maildir)?;
-    let mut doors = maildir.doors().to_vec();
-    for name in maildir.dir.names()? {
-        if name.to_string_lossy().starts_with('.')
-            && let Ok(folder) = Maildir::open(maildir.dir.at(&name))
-        {
-            doors.extend(folder.doors());
-        }
-    }
-    Ok(doors)
-}
-
-/// Loops of the same account share its connection.
-fn by_account<'a, 'b>(loops: &'a [Running<'b>]) -> BTreeMap<&'a str, Vec<&'a Running<'b>>> {
-    let mut groups: BTreeMap<&str, Vec<&Running<'_>>> = BTreeMap::new();
-    for running in loops {
-        groups.entry(&running.plan.fetch.account).or_default().push(running);
-    }
-    groups
-}
-
-/// Fetches for these loops until asked to end; an error means that trying on would be wrong.
-fn keep_fetching(loops: &[&Running<'_>]) -> Result<()> {
-    let Some(first) = loops.first() else { return Ok(()) };
-    let every = loops.iter().map(|running| running.plan.every).min().unwrap_or(LONGEST_IDLE);
-    let mut failures = 0;
-    while !stop::requested() {
-        let begun = Instant::now();
-        let Err(error) = guarded(|| connected(&first.plan.fetch, loops, every)) else { break };
-        if stop::requested() {
-            break;
-        }
-        loops.iter().for_each(|running| running.life.failed(&error));
-        if matches!(error.kind(), Kind::Denied | Kind::Config) {
-            // Asking again with the same wrong password gets accounts locked.
-            return Err(error.context(format!("account {}: given up", first.plan.fetch.account)));
-        }
-        // A connection that lasted was no failure of the one before it.
-        failures = if begun.elapsed() > Duration::from_secs(60) { 1 } else { failures + 1 };
-        let pause =
-            retry::jittered(retry::reconnect_pause(failures), u64::from(begun.elapsed().subsec_nanos()));
-        report::trouble(format_args!("{error}; trying again in {} s", pause.as_secs()));
-        stop::sleep(pause);
-    }
-    Ok(())
-}
-
-/// One connection, for as long as it holds.
-fn connected(options: &fetch::Options, loops: &[&Running<'_>], every: Duration) -> Result<()> {
-    let mut fetcher = Fetcher::connect(options)?;
-    loops.iter().for_each(|running| running.life.answered());
-    while !stop::requested() {
-        let mut told = Vec::new();
-        let status = fetcher.pass(&mut Records::new(&mut told, Form::Nul))?;
-        for running in loops {
-            running.life.fetched(status, !told.is_empty());
-            if !told.is_empty() {
-                running.bell.ring();
+            next = self.look().min(TICK);
+            if self.units.iter().all(Unit::is_alive) {
+                self.notify.alive();
+                if seen.elapsed() > Duration::from_secs(60) {
+                    seen = Instant::now();
+                    self.watched();
+                }
+            }
+            if let Some(watchdog) = self.notify.watchdog {
+                next = next.min(watchdog / 3);
             }
         }
-        fetcher.wait(every.min(LONGEST_IDLE))?;
-        loops.iter().for_each(|running| running.life.answered());
     }
-    fetcher.finish();
-    Ok(())
+
+    fn is_watching(&self) -> bool {
+        self.loops.iter().any(|(plan, _)| plan.fetch().is_none())
+    }
+
+    /// A directory answers as long as its thread does, also while a long command runs.
+    fn watched(&self) {
+        for (_, life) in self.loops.iter().filter(|(plan, _)| plan.fetch().is_none()) {
+            if life.beat().0.trouble.is_none() {
+                life.answered();
+            }
+        }
+    }
+
+    /// Lets go of threads that have ended. An account that gave up is counted.
+    fn reap(&mut self) {
+        for units in [&mut self.units, &mut self.leaving] {
+            let over = units.extract_if(.., |unit| unit.is_over() && unit.role != Role::Work);
+            for unit in over.collect::<Vec<_>>() {
+                if let Err(error) = unit.join() {
+                    self.status.add(error.kind());
+                }
+            }
+        }
+        self.leaving.retain(|unit| !unit.is_over());
+    }
+
+    /// Reads the configuration again. What is wrong with it is said, and everything goes on as it was.
+    fn reload(&mut self) {
+        self.notify.reloading();
+        let read = Settings::load(self.place).and_then(|settings| {
+            let plans = Plan::all(&settings, self.names)?;
+            self.hold(&plans)?;
+            Ok(plans)
+        });
+        match read {
+            Ok(plans) => {
+                report::say("the configuration was read again");
+                self.status = Status::DONE;
+                let before = std::mem::take(&mut self.units);
+                before.iter().for_each(Unit::stop);
+                self.leaving.extend(before);
+                if let Err(error) = self.begin(plans) {
+                    report::trouble(&error);
+                    self.status.add(error.kind());
+                    self.told(Some(&error));
+                }
+            }
+            Err(error) => {
+                report::trouble(format_args!(
+                    "{error}; going on with the configuration that was read before"
+                ));
+                self.told(Some(&error));
+            }
+        }
+        self.notify.ready();
+    }
+
+    fn told(&self, error: Option<&Error>) {
+        for (_, life) in &self.loops {
+            life.trouble(
+                Stage::Reload,
+                error.map(|error| format!("the configuration was not taken: {error}")),
+            );
+        }
+    }
+
+    /// Looks at the health of all; how soon to look again.
+    fn look(&mut self) -> Duration {
+        let mut next = TICK;
+        let mut words = Vec::new();
+        let waiting = self.waiting();
+        for (plan, life) in &self.loops {
+            let (beat, stirred) = life.beat();
+            // What an earlier process last saw says nothing of this one.
+            if !stirred {
+                continue;
+            }
+            let known = match beat.withheld.is_empty() {
+                true => Default::default(),
+                false => withheld::acknowledged(&self.state, &plan.name),
+            };
+            let fresh = beat.withheld.iter().filter(|one| !known.contains(one)).count();
+            let actions = health::of_rules(&waiting, plan.rules.iter());
+            let (health, why) = health::judge(&beat, true, &actions, fresh, jiff::Timestamp::now());
+            words.push(match &why {
+                None => format!("{}: {}", plan.name, health.word()),
+                Some(why) => format!("{}: {}, {why}", plan.name, health.word()),
+            });
+            let soon = self.alarms.look(&plan.name, &plan.alarm, life, health, why);
+            next = next.min(soon.unwrap_or(TICK));
+            if health == Health::Down {
+                next = next.min(Duration::from_secs(5));
+            }
+        }
+        self.notify.status(&words.join("; "));
+        next
+    }
+
+    /// What waits in the ledger; looked at only for those who ask, and not all the time.
+    fn waiting(&mut self) -> BTreeMap<String, Waiting> {
+        let asked = self.loops.iter().any(|(plan, _)| !plan.alarm.argv.is_empty());
+        if !asked {
+            return BTreeMap::new();
+        }
+        if let Some((at, waiting)) = &self.ledger
+            && at.elapsed() < Duration::from_secs(1)
+        {
+            return waiting.clone();
+        }
+        let waiting = health::waiting(self.state.path()).unwrap_or_default();
+        self.ledger = Some((Instant::now(), waiting.clone()));
+        waiting
+    }
+
+    /// Everybody finishes what is in hand; a second signal, or too long a time, ends that.
+    fn end(mut self, signals: &mut Signals) -> Result<Status> {
+        self.notify.stopping();
+        stop::request();
+        let end = Instant::now() + END;
+        let all = || self.units.iter().chain(&self.leaving);
+        while all().any(|unit| !unit.is_over()) {
+            let left = end.saturating_duration_since(Instant::now());
+            if signals.wait(left) == Some(Signal::EndNow) || left.is_zero() {
+                process::kill_all();
+                stop::die_if_requested();
+                break;
+            }
+        }
+        self.reap();
+        Ok(self.status)
+    }
 }
 
-/// A panic in one thread must not end the others.
-fn guarded<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
-        Err(Error::plain(Kind::Internal, "a fault of ours; please report what stands above"))
-    })
+/// True for the name of one mailbox; patterns are looked after by the first connection.
+fn is_plain(name: &str) -> bool {
+    !name.starts_with('!') && !name.contains(['*', '%'])
 }

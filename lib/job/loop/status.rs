@@ -1,51 +1,25 @@
 //! `mail-loop status`: does each loop live, and is anything waiting for a person?
 //!
-//! Ends with 0 (ok), 1 (degraded) or 2 (down), as monitoring plugins do. A loop is *down* when its server has not
-//! answered for three times its period, or was never asked, or its process is gone; *degraded* when it reports
-//! trouble or something is unknown, held or dead.
+//! Ends with 0 (ok), 1 (degraded) or 2 (down), as monitoring plugins do; `health` says what that means.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::Result;
+use super::health::{self, Health, Waiting, age, judge, words};
+use super::probe::{Memory, Trips};
+use super::withheld;
+use crate::config::Loop;
+use crate::durable::Dir;
+use crate::error::{Error, Kind, Result, Status};
 use crate::job::settings::Settings;
-use crate::report::{Records, printable};
-use crate::store::heartbeat::{self, Heartbeat};
-use crate::store::ledger::{Key, Ledger, State};
-
-/// How it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Health {
-    /// Nothing to do for anybody.
-    Ok,
-    /// It works, but somebody should look.
-    Degraded,
-    /// It does not work.
-    Down,
-}
-
-impl Health {
-    /// The exit status of `mail-loop status`.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Health::Ok => "ok",
-            Health::Degraded => "degraded",
-            Health::Down => "DOWN",
-        }
-    }
-}
+use crate::report::{self, Records, printable};
+use crate::store::heartbeat::{self, Withheld};
 
 /// How one loop stands.
 #[derive(Clone, Debug, Serialize)]
-pub struct LoopStatus {
+struct LoopStatus {
     v: u8,
     kind: &'static str,
     #[serde(rename = "loop")]
@@ -59,170 +33,146 @@ pub struct LoopStatus {
     answered: Option<String>,
     message: Option<String>,
     passed: Option<String>,
-}
-
-/// What waits for a person, over all loops.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Waiting {
-    /// Actions of which nobody knows whether they happened.
-    pub unknown: usize,
-    /// Actions that failed.
-    pub failed: usize,
-    /// Actions that were given up after too many tries.
-    pub dead: usize,
-    /// Actions that are held until somebody asks for them.
-    pub held: usize,
-}
-
-impl Waiting {
-    fn any(&self) -> bool {
-        self.unknown + self.failed + self.dead + self.held > 0
-    }
+    /// What waits of its rules.
+    actions: Waiting,
+    /// What the server has and does not give, and how many of it somebody knows of.
+    withheld: Vec<Withheld>,
+    acknowledged: usize,
+    /// Mails to itself; none where it sends none.
+    probe: Option<Trips>,
 }
 
 /// Shows every loop of the configuration; the worst health counts.
 pub fn show(settings: &Settings, now: Timestamp, records: &mut Records<'_>) -> Result<Health> {
     let state = settings.state.is_dir().then(|| settings.state()).transpose()?;
-    let waiting = waiting(settings)?;
-    let mut worst = Health::Ok;
-    for (name, each) in &settings.config.loops {
-        let beat = state.as_ref().and_then(|state| heartbeat::read(state, name));
-        let running = state.as_ref().is_some_and(|state| heartbeat::is_held(state, name));
-        let status = judge(name, &each.account, beat, running, now);
-        worst = worst.max(status.health);
-        if records.is_json() {
-            records.json(&status)?;
-        } else {
-            records.text(line(&status, now))?;
-        }
-    }
-    if waiting.any() {
+    let waiting = health::waiting(&settings.state)?;
+    let all = settings.config.loops.iter();
+    let shown: Vec<LoopStatus> =
+        all.map(|(name, each)| look(settings, name, each, state.as_ref(), &waiting, now)).collect();
+    let whole = health::of_rules(&waiting, waiting.keys());
+    let mut worst = shown.iter().map(|one| one.health).max().unwrap_or(Health::Ok);
+    if whole.any() {
         worst = worst.max(Health::Degraded);
     }
     if records.is_json() {
-        let Waiting { unknown, failed, dead, held } = waiting;
+        shown.iter().try_for_each(|one| records.json(one))?;
+        let Waiting { unknown, failed, dead, held, later } = whole;
         records.json(&serde_json::json!({
             "v": 1, "kind": "waiting", "unknown": unknown, "failed": failed, "dead": dead, "held": held,
+            "later": later,
         }))?;
-    } else if waiting.any() {
-        let Waiting { unknown, failed, dead, held } = waiting;
-        records.text(format!(
-            "actions: {unknown} unknown, {failed} failed, {dead} dead, {held} held; see `mail-loop history`"
-        ))?;
+    } else {
+        table(&shown, now).into_iter().try_for_each(|line| records.text(line))?;
+        if whole.any() {
+            records.text(format!("actions: {}; see `mail-loop history`", whole.words()))?;
+        }
     }
     records.flush()?;
     Ok(worst)
 }
 
-fn judge(name: &str, account: &str, beat: Option<Heartbeat>, running: bool, now: Timestamp) -> LoopStatus {
-    let beat = beat.unwrap_or_default();
-    let (health, why) = health(&beat, running, now);
+/// Somebody knows of what the servers of these loops (all where none is named) do not give; it is no trouble any more.
+pub fn acknowledge(settings: &Settings, names: &[String]) -> Result<Status> {
+    let state = settings.state()?;
+    if let Some(stranger) = names.iter().find(|name| !settings.config.loops.contains_key(*name)) {
+        return Err(Error::plain(Kind::Usage, format!("no loop {stranger:?} in the configuration")));
+    }
+    let meant = settings.config.loops.keys().filter(|name| names.is_empty() || names.contains(name));
+    for name in meant {
+        let known = heartbeat::read(&state, name).unwrap_or_default().withheld;
+        withheld::acknowledge(&state, name, &known)?;
+        for one in &known {
+            report::say(format_args!(
+                "loop {name}: UID {} of {} ({}) is known of",
+                one.uid, one.mailbox, one.reason
+            ));
+        }
+    }
+    Ok(Status::DONE)
+}
+
+fn look(
+    settings: &Settings,
+    name: &str,
+    each: &Loop,
+    state: Option<&Dir>,
+    waiting: &BTreeMap<String, Waiting>,
+    now: Timestamp,
+) -> LoopStatus {
+    let beat = state.and_then(|state| heartbeat::read(state, name)).unwrap_or_default();
+    let running = state.is_some_and(|state| heartbeat::is_held(state, name));
+    let all = || settings.config.rule.iter().map(|rule| &rule.name).collect::<Vec<_>>();
+    let rules = each.rules.as_ref().map_or_else(all, |rules| rules.iter().collect());
+    let actions = health::of_rules(waiting, rules.into_iter());
+    let known = state.map(|state| withheld::acknowledged(state, name)).unwrap_or_default();
+    let fresh = beat.withheld.iter().filter(|one| !known.contains(one)).count();
+    let (health, why) = judge(&beat, running, &actions, fresh, now);
+    let probe = each.probe.as_ref().zip(state).map(|(_, state)| Memory::read(state, name).trips());
     LoopStatus {
         v: 1,
         kind: "loop",
         name: name.into(),
-        account: account.into(),
+        account: each.source(),
         health,
         why,
         running,
         answered: beat.answered,
         message: beat.message,
         passed: beat.passed,
+        actions,
+        acknowledged: beat.withheld.len() - fresh,
+        withheld: beat.withheld,
+        probe,
     }
 }
 
-fn health(beat: &Heartbeat, running: bool, now: Timestamp) -> (Health, Option<String>) {
-    let down = |why: String| (Health::Down, Some(why));
-    let because = || beat.trouble.as_ref().map_or(String::new(), |trouble| format!(": {trouble}"));
-    let Some(answered) = beat.answered.as_deref().and_then(|at| at.parse::<Timestamp>().ok()) else {
-        return down(format!("the server has never answered{}", because()));
-    };
-    if beat.mode == "run" && !running {
-        return down(format!("its process is gone{}", because()));
-    }
-    let silent = age(answered, now);
-    // A minute of grace: a timer that fires every minute may be late.
-    if silent > Duration::from_secs(3 * beat.every + 60) {
-        return down(format!("the server has not answered for {}{}", words(silent), because()));
-    }
-    match &beat.trouble {
-        Some(trouble) => (Health::Degraded, Some(trouble.clone())),
-        None => (Health::Ok, None),
-    }
-}
-
-fn waiting(settings: &Settings) -> Result<Waiting> {
-    let Some(mut ledger) = Ledger::open_existing(&settings.state, crate::cli::TIMEOUT)? else {
-        return Ok(Waiting::default());
-    };
-    // Of several claims of the same thing the last one says how it stands.
-    let last: HashMap<Key, State> =
-        ledger.entries()?.into_iter().map(|entry| (entry.key, entry.state)).collect();
-    let count = |state| last.values().filter(|is| **is == state).count();
-    Ok(Waiting {
-        unknown: count(State::Unknown),
-        failed: count(State::Failed),
-        dead: count(State::Dead),
-        held: count(State::Held),
-    })
-}
-
-fn line(status: &LoopStatus, now: Timestamp) -> String {
+/// One line a loop below its headings, and why it is not well.
+fn table(shown: &[LoopStatus], now: Timestamp) -> Vec<String> {
     let ago = |at: &Option<String>| match at.as_deref().and_then(|at| at.parse::<Timestamp>().ok()) {
         Some(at) => format!("{} ago", words(age(at, now))),
         None => "never".into(),
     };
-    let why = status.why.as_ref().map_or(String::new(), |why| format!("; {why}"));
-    format!(
-        "{:8} {} ({}): server answered {}, last message {}, worked {}{}",
-        status.health.word(),
-        printable(&status.name),
-        printable(&status.account),
-        ago(&status.answered),
-        ago(&status.message),
-        ago(&status.passed),
-        printable(&why)
-    )
-}
-
-fn age(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(at)).unwrap_or_default()
-}
-
-fn words(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86400),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn beat(answered: &str, trouble: Option<&str>) -> Heartbeat {
-        Heartbeat {
-            v: 1,
-            mode: "run".into(),
-            every: 300,
-            answered: Some(answered.into()),
-            trouble: trouble.map(String::from),
-            ..Heartbeat::default()
+    let head = [
+        "HEALTH",
+        "LOOP",
+        "FROM",
+        "ANSWERED",
+        "MESSAGE",
+        "WORKED",
+        "WAITING",
+        "UNKNOWN",
+        "DEAD",
+        "ROUND TRIP",
+    ];
+    let mut rows = vec![head.map(String::from)];
+    rows.extend(shown.iter().map(|one| {
+        let Waiting { unknown, failed, dead, held, later } = one.actions;
+        [
+            one.health.word().to_string(),
+            printable(&one.name).into_owned(),
+            printable(&one.account).into_owned(),
+            ago(&one.answered),
+            ago(&one.message),
+            ago(&one.passed),
+            (later + held).to_string(),
+            unknown.to_string(),
+            (dead + failed).to_string(),
+            one.probe.as_ref().map_or("-".into(), Trips::words),
+        ]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |row: &[String; 10]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    let mut lines = vec![line(&rows[0])];
+    for (row, one) in rows[1..].iter().zip(shown) {
+        lines.push(line(row));
+        lines.extend(one.why.as_ref().map(|why| format!("    {}", printable(why))));
+        if one.acknowledged > 0 {
+            lines.push(format!("    known of: {} messages that the server does not give", one.acknowledged));
         }
     }
-
-    #[test]
-    fn what_counts_as_down() {
-        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let health = |beat: &Heartbeat, running| super::health(beat, running, now).0;
-        assert_eq!(health(&beat("2026-11-21T11:50:00Z", None), true), Health::Ok);
-        assert_eq!(health(&beat("2026-11-21T11:50:00Z", Some("x")), true), Health::Degraded);
-        assert_eq!(health(&beat("2026-11-21T11:40:00Z", None), true), Health::Down);
-        assert_eq!(health(&beat("2026-11-21T11:59:59Z", None), false), Health::Down);
-        assert_eq!(health(&Heartbeat::default(), true), Health::Down);
-        // A clock that was set back makes the answer lie in the future.
-        assert_eq!(health(&beat("2026-11-21T13:00:00Z", None), true), Health::Ok);
-    }
+    lines
 }
