@@ -762,7 +762,7 @@ fn the_manual_knows_every_flag() {
     let page = include_str!("../man/mail-act.1").replace("\\-", "-");
     let options = help.split("Options:").nth(1).unwrap().split("Examples:").next().unwrap();
     let lines = options.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    let flags = lines.filter_map(|line| line[line.find("--")?..].split([' ', ',']).next());
+    let flags = lines.filter_map(|line| line[line.find("--")?..].split([' ', ',', '.']).next());
     let missing: Vec<&str> = flags.filter(|flag| !page.contains(flag)).collect();
     assert!(options.matches("--").count() > 15 && missing.is_empty(), "{missing:?}");
 }

@@ -47,11 +47,21 @@ impl Settings {
         Ok(Settings { config, file: Some(file), state })
     }
 
+    /// Only where the state lies, for what can be told without a configuration.
+    pub fn without_file(place: &Place) -> Result<Settings> {
+        Ok(Settings { state: state_dir(place)?, ..Settings::default() })
+    }
+
     /// The state directory, made if it was not there (0700); 78 if others can write to it.
     pub fn state(&self) -> Result<Dir> {
         let dir = Dir::create(&self.state, 0o700)?;
         durable::check_private(&self.state)?;
         Ok(dir)
+    }
+
+    /// The Maildir for notices of what was given up: `dead_letters`, else `dead-letters` in the state directory.
+    pub fn dead_letters(&self) -> PathBuf {
+        self.config.dead_letters.clone().unwrap_or_else(|| self.state.join("dead-letters"))
     }
 
     /// An account, and how to reach one of its servers.

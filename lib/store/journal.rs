@@ -26,7 +26,7 @@ use crate::record::{self, VERSION};
 mod line;
 mod read;
 use line::{digest, key_start, learn, short};
-pub use read::{entries, files, size};
+pub use read::{Mark, entries, files, files_since, size};
 
 /// The directory within the output directory.
 pub const PLACE: &str = ".mailloop";

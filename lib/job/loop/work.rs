@@ -21,7 +21,7 @@ use crate::error::{Result, Status};
 use crate::job::{act, dissect};
 use crate::report::{self, Form, Records};
 use crate::stop;
-use crate::store::ledger::{Ledger, State};
+use crate::store::ledger::{Entry, Ledger, State};
 use crate::store::maildir::{self, Maildir};
 use crate::watch::{self, Watch};
 
@@ -239,6 +239,7 @@ impl Pause {
 /// When everything that is pending is to be looked at again.
 pub(super) struct Clock {
     at: Option<Instant>,
+    /// The state directory, where the ledger lies.
     ledger: PathBuf,
     stamp: Vec<SystemTime>,
     looked: Instant,
@@ -247,7 +248,7 @@ pub(super) struct Clock {
 impl Clock {
     /// At once.
     pub fn new(plan: &Plan) -> Clock {
-        let ledger = plan.act.state.join("act");
+        let ledger = plan.act.state.clone();
         Clock { at: Some(Instant::now()), ledger, stamp: Vec::new(), looked: Instant::now() }
     }
 
@@ -286,18 +287,26 @@ impl Clock {
     }
 
     fn stamp(&self) -> Vec<SystemTime> {
-        let files = ["ledger", "ledger-wal", "ledger.db", "ledger.db-wal"].map(|name| self.ledger.join(name));
-        stamp(files.iter().map(PathBuf::as_path))
+        ledger_stamp(&self.ledger)
     }
+}
+
+/// Changes with the ledger of this state directory.
+pub(super) fn ledger_stamp(state: &Path) -> Vec<SystemTime> {
+    stamp(std::iter::once(state.join("act/ledger").as_path()))
 }
 
 /// When the next action that failed for now is to be tried again.
 fn due(plan: &Plan) -> Option<Timestamp> {
     let mut ledger = Ledger::open_existing(&plan.act.state, plan.act.wait).ok()??;
-    let entries = ledger.entries().ok()?;
-    let later =
-        entries.iter().filter(|entry| entry.state == State::Later && plan.rules.contains(&entry.key.rule));
-    later.filter_map(|entry| entry.next).min()
+    let mut due: Option<Timestamp> = None;
+    let mut look = |entry: Entry| {
+        let waits = matches!(entry.state, State::Later | State::Held) && plan.rules.contains(&entry.key.rule);
+        let next = entry.next.filter(|_| waits);
+        due = due.into_iter().chain(next).min();
+    };
+    ledger.each_open(&mut look).ok()?;
+    due
 }
 
 /// When these changed last; what is not there did not.
