@@ -101,7 +101,7 @@ What it does, exactly one of:
 and how:
   continue = true                       # the rules after it are asked too
   once_per = \"message\"                  # or \"file\": the same bytes in two messages are acted on once
-  max_per_hour = 30                     # more are held and tried again at the next run
+  max_per_hour = 30                     # more are held until there is room, or until `mail-loop retry`
   max_size = \"20M\"                      # larger files are held until `mail-loop retry`
   timeout = \"2m\"
   tries = 20                            # how often, while it ends with 75 or takes too long (print: whenever it fails)
@@ -129,8 +129,10 @@ reported at each run and not repeated before you say --again. Where mail has an 
 skipped.
 
 A command that ends with 75 or takes too long is tried again after 1, 2, 4, … minutes, at most an hour, by the first
-run after that; after the last try it is dead: told once, shown by `mail-loop history --is dead`. What commands print
-is kept: `mail-loop history --output NUMBER`.
+run after that; after the last try it is dead: told once, with a notice in the Maildir `dead-letters` of the state
+directory (`dead_letters = \"~/Mail/dead\"` before the first […] of the configuration names another), and shown by
+`mail-loop history --is dead`. What commands print is kept (of each 64 KiB, the last 1000): `mail-loop history --output
+NUMBER`. At its time limit a command and all that it started get TERM, then KILL.
 
 Exit status:
   0   done, or nothing to do        64  the command line was wrong
@@ -189,8 +191,10 @@ fn options(arguments: &Arguments) -> Result<Options> {
         dry_run: arguments.dry_run,
         explain: arguments.explain,
         starts: Start::all(&settings.config),
-        state: settings.state,
+        state: settings.state.clone(),
         limit: arguments.timeout.unwrap_or(act::LIMIT),
         wait: cli::TIMEOUT,
+        dead_letters: settings.dead_letters(),
+        memory: act::Memory::default(),
     })
 }

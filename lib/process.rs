@@ -6,13 +6,16 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::error::{Error, Kind, Result};
 use crate::stop::{self, Woken};
+
+/// How long a program has to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What to run and how.
 #[derive(Clone, Debug)]
@@ -21,7 +24,7 @@ pub struct Job {
     pub argv: Vec<OsString>,
     /// The whole environment; `None` hands ours on.
     pub env: Option<Vec<(OsString, OsString)>>,
-    /// After this long its process group gets TERM, five seconds later KILL.
+    /// After this long its process group gets TERM; what is left of it once it has ended, or five seconds later, KILL.
     pub limit: Duration,
     /// How many bytes of what it prints are kept; the rest is read and dropped.
     pub keep: usize,
@@ -90,17 +93,28 @@ pub fn run(job: &Job) -> Result<Ran> {
     if let Some(env) = &job.env {
         command.env_clear().envs(env.iter().map(|(k, v)| (k, v)));
     }
+    keep_files_to_ourselves();
     let mut child = command.spawn().map_err(|why| start_error(program, why))?;
     drop(command); // our copies of the pipe's writing end, or the reader below never ends
-    let keep = job.keep;
-    let reading = std::thread::spawn(move || read_some(reader, keep));
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let reading = {
+        let (kept, keep) = (kept.clone(), job.keep);
+        std::thread::spawn(move || read_some(reader, keep, &kept))
+    };
     running().insert(child.id() as i32);
     let end = wait(&mut child, job.limit).map_err(|why| {
         Error::new(Kind::Unknown, format!("cannot watch {} run", program.to_string_lossy()), why)
     })?;
     // A grandchild may hold the pipe open for ever; what came within a second of the end is enough.
-    let output = finish(reading, Duration::from_secs(1));
+    join_within(reading, Duration::from_secs(1));
+    let output = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(Ran { end, output })
+}
+
+/// Files that our own caller left open, a lock for instance, are no business of what we run. Ours never are.
+fn keep_files_to_ourselves() {
+    static DONE: std::sync::Once = std::sync::Once::new();
+    DONE.call_once(|| close_fds::set_fds_cloexec(3, &[]));
 }
 
 fn start_error(program: &OsString, why: io::Error) -> Error {
@@ -108,19 +122,19 @@ fn start_error(program: &OsString, why: io::Error) -> Error {
     Error::reading(name.as_ref(), why).context(format!("cannot run {name}"))
 }
 
-fn read_some(mut reader: io::PipeReader, keep: usize) -> Vec<u8> {
-    let (mut kept, mut buffer) = (Vec::new(), [0; 8192]);
+fn read_some(mut reader: io::PipeReader, keep: usize, kept: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 8192];
     while let Ok(n @ 1..) = reader.read(&mut buffer) {
-        let room = keep - kept.len().min(keep);
+        let Ok(mut kept) = kept.lock() else { return };
+        let room = keep.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..n.min(room)]);
     }
-    kept
 }
 
-fn finish(reading: std::thread::JoinHandle<Vec<u8>>, limit: Duration) -> Vec<u8> {
+fn join_within(reading: std::thread::JoinHandle<()>, limit: Duration) {
     let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(reading.join().unwrap_or_default()));
-    told.recv_timeout(limit).unwrap_or_default()
+    std::thread::spawn(move || tell.send(reading.join()));
+    let _ = told.recv_timeout(limit);
 }
 
 fn wait(child: &mut Child, limit: Duration) -> io::Result<End> {
@@ -138,10 +152,10 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<End> {
         return reap(child, pid);
     }
     let _ = kill_process_group(pid, Signal::TERM);
-    if !ended(if hurried { Duration::from_millis(500) } else { Duration::from_secs(5) })? {
-        let _ = kill_process_group(pid, Signal::KILL);
-        ended(Duration::from_secs(5))?;
-    }
+    ended(if hurried { Duration::from_millis(500) } else { GRACE })?;
+    // Those that it started may go on without it. It is not reaped yet, so the group's number is nobody else's.
+    let _ = kill_process_group(pid, Signal::KILL);
+    ended(GRACE)?;
     reap(child, pid)?;
     match hurried {
         true => Err(io::Error::other("it was ended because this process is asked to end")),
@@ -180,6 +194,39 @@ mod tests {
         assert_eq!((ran.end, ran.output.len()), (End::Exit(3), 8));
         assert_eq!(run(&job(&["sh", "-c", "kill -9 $$"], minute)).unwrap().end, End::Signal(9));
         assert_eq!(run(&job(&["/no/such/thing"], minute)).unwrap_err().status(), 66);
+    }
+
+    #[test]
+    fn ends_what_it_started_too() {
+        let temp = tempfile::tempdir().unwrap();
+        let pid = temp.path().join("pid");
+        // The grandchild does not care for TERM; the child ends at once.
+        let script = r#"(trap '' TERM; echo said; sh -c 'echo $PPID' >"$0.new"; mv "$0.new" "$0"; while :; do sleep 1; done) & wait"#;
+        let words = ["sh", "-c", script, pid.to_str().unwrap()];
+        let limit = Duration::from_millis(700);
+        let ran = run(&job(&words, limit)).unwrap();
+        assert_eq!((ran.end, ran.output.as_slice()), (End::TimedOut, &b"said\n"[..]));
+        let pid = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        let is_there = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            let _: i32 = pid;
+            !matches!(state, None | Some('Z' | 'X'))
+        };
+        while is_there() {
+            assert!(std::time::Instant::now() < end, "{pid} still runs");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_was_printed_is_kept_though_a_grandchild_holds_the_pipe() {
+        let ran = run(&job(&["sh", "-c", "echo said; sleep 5 & echo $!"], Duration::from_secs(60))).unwrap();
+        let text = String::from_utf8(ran.output).unwrap();
+        let (said, pid) = text.trim().split_once('\n').unwrap();
+        assert_eq!((ran.end, said), (End::Exit(0), "said"));
+        let _ = rustix::process::kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL);
     }
 
     #[test]

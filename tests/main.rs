@@ -1,6 +1,7 @@
 //! Every test that runs the programs, in one binary (it links once).
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 mod act;
+mod act_ledger;
 mod act_rules;
 #[cfg(feature = "dkim")]
 mod auth;
@@ -11,10 +12,12 @@ mod dissect;
 mod durability;
 mod fetch;
 mod inject;
+mod inject_drill;
 mod liar;
 mod looping;
 mod manual;
 mod pipeline;
+mod progress;
 mod queue;
 mod queue_relay;
 mod readme;
@@ -22,4 +25,5 @@ mod real;
 mod recipes;
 mod sandbox;
 mod sendmail;
+mod sink;
 mod transcript;

@@ -20,6 +20,7 @@ pub struct Log {
     file: File,
     path: PathBuf,
     len: u64,
+    cut: u64,
 }
 
 impl Log {
@@ -47,7 +48,7 @@ impl Log {
             }
             Err(why) => return Err(Error::creating(&path, why)),
         };
-        Ok(Log { file, path, len: 0 })
+        Ok(Log { file, path, len: 0, cut: 0 })
     }
 
     /// A crash cut the last append short; what it said never became true.
@@ -56,6 +57,7 @@ impl Log {
         if written > self.len {
             step("truncate", || self.file.set_len(self.len))
                 .map_err(|why| Error::writing(&self.path, why))?;
+            self.cut += written - self.len;
         }
         Ok(())
     }
@@ -89,7 +91,7 @@ impl Log {
 
     /// All whole lines up to where we are, one by one.
     pub fn each(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        self.read_range(0, self.len, each).map(drop)
+        self.read_range(0, self.len, &mut |_, line| each(line)).map(drop)
     }
 
     /// Passes over what was appended since the last read, by this or another process.
@@ -107,12 +109,13 @@ impl Log {
     /// As [`Log::read_on`], line by line.
     pub fn read_each(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         let size = self.file.metadata().map_err(|why| Error::reading(&self.path, why))?.len();
-        self.len = self.read_range(self.len, size, each)?;
+        self.len = self.read_range(self.len, size, &mut |_, line| each(line))?;
         Ok(())
     }
 
-    /// Hands over the whole lines of a range that begins with one, piece by piece; gives where the last one ends.
-    fn read_range(&self, start: u64, end: u64, each: &mut dyn FnMut(&[u8])) -> Result<u64> {
+    /// Hands over the whole lines of a range that begins with one, piece by piece, each with where it begins; gives
+    /// where the last one ends.
+    fn read_range(&self, start: u64, end: u64, each: &mut dyn FnMut(u64, &[u8])) -> Result<u64> {
         use std::os::unix::fs::FileExt;
         let (mut buffer, mut at, mut done) = (Vec::new(), start, start);
         while at < end {
@@ -126,12 +129,12 @@ impl Log {
             let mut rest = buffer.as_slice();
             while let Some(length) = memchr::memchr(b'\n', rest) {
                 if length > 0 {
-                    each(&rest[..length]);
+                    each(done, &rest[..length]);
                 }
+                done += length as u64 + 1;
                 rest = &rest[length + 1..];
             }
             let left = rest.len();
-            done = at - left as u64;
             buffer.drain(..buffer.len() - left);
         }
         Ok(done)
@@ -148,6 +151,8 @@ impl Log {
         if lines.is_empty() {
             return Ok(());
         }
+        // Another process may have died while it appended, after we read on.
+        self.truncate()?;
         let mut text = lines.join("\n");
         text.push('\n');
         let written = step("append", || self.file.write_all_at(text.as_bytes(), self.len))
@@ -160,9 +165,50 @@ impl Log {
         Ok(())
     }
 
-    /// True if the file under this name is another one by now (it was compacted or removed).
+    /// True if the file under this name is another one by now (it was compacted or removed), or has been shortened.
     pub fn is_stale(&self) -> bool {
         let Ok(mine) = self.file.metadata() else { return true };
-        fs::metadata(&self.path).map_or(true, |now| (now.dev(), now.ino()) != (mine.dev(), mine.ino()))
+        let is_other = |now: fs::Metadata| (now.dev(), now.ino()) != (mine.dev(), mine.ino());
+        mine.len() < self.len || fs::metadata(&self.path).map_or(true, is_other)
+    }
+
+    /// Where the last whole line ends that we know of: the next is appended there.
+    pub fn end(&self) -> u64 {
+        self.len
+    }
+
+    /// How many bytes of a line that a crash cut short were taken off.
+    pub fn cut(&self) -> u64 {
+        self.cut
+    }
+
+    /// Which file it is: device and inode.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        let meta = self.file.metadata().map_err(|why| Error::reading(&self.path, why))?;
+        Ok((meta.dev(), meta.ino()))
+    }
+
+    /// The line that begins at `start`, without its newline; what stands there up to the next newline.
+    pub fn line_at(&self, start: u64) -> Result<Vec<u8>> {
+        use std::os::unix::fs::FileExt;
+        let (mut line, mut chunk) = (Vec::new(), [0; 2048]);
+        loop {
+            let read = self.file.read_at(&mut chunk, start + line.len() as u64);
+            let read = read.map_err(|why| Error::reading(&self.path, why))?;
+            let piece = &chunk[..read];
+            match memchr::memchr(b'\n', piece) {
+                Some(end) => {
+                    line.extend_from_slice(&piece[..end]);
+                    return Ok(line);
+                }
+                None if read == 0 => return Ok(line),
+                None => line.extend_from_slice(piece),
+            }
+        }
+    }
+
+    /// The whole lines from `start`, where one begins, up to where we are, each with where it begins.
+    pub fn each_from(&self, start: u64, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        self.read_range(start, self.len, each).map(drop)
     }
 }

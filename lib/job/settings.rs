@@ -59,6 +59,11 @@ impl Settings {
         Ok(dir)
     }
 
+    /// The Maildir for notices of what was given up: `dead_letters`, else `dead-letters` in the state directory.
+    pub fn dead_letters(&self) -> PathBuf {
+        self.config.dead_letters.clone().unwrap_or_else(|| self.state.join("dead-letters"))
+    }
+
     /// An account, and how to reach one of its servers.
     pub fn peer(
         &self,

@@ -1,30 +1,81 @@
 //! What a journal holds and the ledger has not settled: which files of it need to be looked at now.
 
 use std::path::Path;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
 use crate::error::Result;
 use crate::record::File;
 use crate::report;
+use crate::store::journal;
 use crate::store::ledger::{Again, Claim, Claimed, End, Key, State};
 
+use super::actor::Actor;
+use super::items::Item;
+use super::memory::Round;
 use super::orders::{Chance, Deed};
 use super::tell::About;
 use super::transfer::Parcel;
-use super::{Actor, Mode, tag_of};
+use super::{Mode, tag_of};
 
 /// In the place of a rule's name, for files that were removed before a rule could decide.
 pub(crate) const GONE: &str = "(gone)";
 
+/// Whether there is something to do for a file of the journal.
+#[derive(PartialEq, Eq)]
+enum Settled {
+    /// It has to be looked at.
+    No,
+    /// Not now.
+    ForNow,
+    /// Not as long as nobody says something else by hand.
+    ForGood,
+}
+
 impl Actor<'_, '_> {
-    /// True if there is nothing to do now for a file of the journal: what is unknown is reported. The file is not
+    /// Looks at what the journal of `out` holds, all of it or what may have changed since the last look. The inner error
+    /// is about the journal alone.
+    pub(super) fn journal(&mut self, out: &Path) -> Result<Result<()>> {
+        let options = self.options;
+        let memory = &options.memory;
+        let hands = self.ledger.as_mut().map(|ledger| ledger.hands()).transpose()?.unwrap_or_default();
+        let last = memory.round(out, hands);
+        let mark = last.as_ref().map(|round| round.mark);
+        let (mark, files) = match journal::files_since(out, mark) {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (mut open, whole) = last.map_or((Vec::new(), Instant::now()), |round| (round.open, round.whole));
+        let (again, mut is_complete) = (std::mem::take(&mut open), true);
+        for file in again.into_iter().chain(files) {
+            if self.is_over() {
+                is_complete = false;
+                break;
+            }
+            let may_change = match self.was_settled(&file)? {
+                Settled::ForGood => false,
+                Settled::ForNow => true,
+                Settled::No => !self.is_gone(&file)? && self.act(Item::Record(Box::new(file.clone())))?,
+            };
+            if may_change {
+                open.push(file);
+            }
+        }
+        self.flush()?;
+        if is_complete {
+            memory.keep(out, Round { mark, open, whole, hands });
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether there is nothing to do now for a file of the journal: what is unknown is reported. The file is not
     /// looked at, it may have been moved away.
-    pub(super) fn was_settled(&mut self, file: &File) -> Result<bool> {
+    fn was_settled(&mut self, file: &File) -> Result<Settled> {
         let (again, now) = (self.again(), Timestamp::now());
         let orders = &self.options.orders;
         let Some(ledger) = self.ledger.as_mut().filter(|_| !self.options.explain) else {
-            return Ok(false);
+            return Ok(Settled::No);
         };
         let message = file.message.as_ref().map(|message| message.sha256.clone());
         // A rule that continues may match without its claim; only a look can tell. One that ends the search cannot,
@@ -48,18 +99,28 @@ impl Actor<'_, '_> {
         }
         let is_all = orders.continue_all();
         if is_open || !(is_ended || is_all && !found.is_empty()) {
-            return Ok(false);
+            return Ok(Settled::No);
         }
+        let mut settled = Settled::ForGood;
         for (rule, past) in &found {
             self.was_before(&About::file(file, rule.as_deref()), past)?;
+            let is_final = match past.state {
+                State::Done | State::Emitted | State::Failed | State::Skipped => true,
+                State::Dead => past.told,
+                State::Held => past.next.is_none(),
+                State::Claimed | State::Unknown | State::Later | State::Free => false,
+            };
+            if !is_final {
+                settled = Settled::ForNow;
+            }
         }
-        Ok(true)
+        Ok(settled)
     }
 
     /// True if a file of the journal is no longer there. Where one of the rules moved it, that is as it should be;
     /// else somebody removed it before anything was done with it, which is said and remembered once. Should it come
     /// back, it is acted on after all.
-    pub(super) fn is_gone(&mut self, file: &File) -> Result<bool> {
+    fn is_gone(&mut self, file: &File) -> Result<bool> {
         let Some(path) = file.path.get() else { return Ok(false) };
         if !matches!(std::fs::symlink_metadata(path), Err(why) if why.kind() == std::io::ErrorKind::NotFound)
         {

@@ -9,12 +9,13 @@ use crate::report;
 use crate::retry;
 use crate::store::ledger::{End, State};
 
+use super::actor::Actor;
 use super::command::{self, Ran};
 use super::facts::Known;
 use super::orders::{Deed, Order};
+use super::tag_of;
 use super::tell::About;
 use super::transfer::Parcel;
-use super::{Actor, tag_of};
 
 impl Actor<'_, '_> {
     /// Claims, acts, settles.
@@ -22,8 +23,11 @@ impl Actor<'_, '_> {
         let Some(argv) = self.may(known, order)? else { return Ok(()) };
         let Some(number) = self.claim(known, order, &argv, None)? else { return Ok(()) };
         let mut ran = self.perform(known, order, &argv, number);
-        self.judge_tries(known, order, number, &mut ran.end);
+        self.judge_tries(order, number, &mut ran.end)?;
         self.settle(number, ran.end.clone())?;
+        if ran.end.state == State::Dead {
+            self.tell_dead(&About::of(known, order), number);
+        }
         if let Some(kind) = ran.kind {
             let why = ran.end.why.clone().unwrap_or_default();
             self.trouble(&Error::new(kind, known.path.display().to_string(), why));
@@ -59,19 +63,22 @@ impl Actor<'_, '_> {
     }
 
     /// What failed for now is tried again after a pause that grows; after too many tries somebody has to look.
-    fn judge_tries(&self, known: &Known, order: &Order<'_>, number: u64, end: &mut End) {
-        let Some(ledger) = self.ledger.as_ref().filter(|_| end.temporary) else { return };
-        let (tries, now) = (ledger.tries_before(&order.key(known), number) + 1, Timestamp::now());
+    fn judge_tries(&mut self, order: &Order<'_>, number: u64, end: &mut End) -> Result<()> {
+        // A program that is not there may come; but who looks every minute need not try every minute.
+        end.temporary |= end.state == State::Free && self.pending;
+        let Some(ledger) = self.ledger.as_mut().filter(|_| end.temporary) else { return Ok(()) };
+        let (tries, now) = (ledger.tries_before(number)?.saturating_add(1), Timestamp::now());
         let why = end.why.take().unwrap_or_default();
         if tries >= order.tries() {
             end.state = State::Dead;
             end.why =
                 Some(format!("{why}; given up after {tries} tries, `mail-loop retry {number}` tries again"));
-            return;
+            return Ok(());
         }
         let pause = retry::action_pause(tries);
         let next = now.checked_add(pause).unwrap_or(now);
         (end.state, end.next) = (State::Later, Some(next));
         end.why = Some(format!("{why}; try {tries} of {}, the next from {next:.0} on", order.tries()));
+        Ok(())
     }
 }

@@ -3,20 +3,22 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Kind, Result};
 use crate::record::{Action, File};
 use crate::report;
 use crate::rules::shell;
 use crate::store::ledger::{End, Past, State};
 
-use super::Actor;
+use super::actor::Actor;
 use super::facts::Known;
 use super::orders::{Choice, Order};
 
 /// What a decision is about.
 pub(super) struct About<'a> {
-    path: &'a Path,
-    file: &'a File,
+    pub path: &'a Path,
+    pub file: &'a File,
     /// None for a command from the command line.
     rule: Option<&'a str>,
     /// Why the rule matches.
@@ -93,6 +95,10 @@ impl Actor<'_, '_> {
         let why = match state {
             State::Unknown => {
                 let why = format!("started at {at:.0}, and nobody knows whether it was done");
+                if !self.options.memory.is_news(number, state) {
+                    self.status.add(Kind::Unknown);
+                    return Ok(());
+                }
                 self.trouble(&Error::new(Kind::Unknown, doing, &why).hint(format!(
                     "look whether it was; --again does it again, `mail-loop settle done {number}` says that it was"
                 )));
@@ -104,11 +110,24 @@ impl Actor<'_, '_> {
                 let next = past.next.map_or("the next run".into(), |next| format!("{next:.0}"));
                 format!("failed for now at {at:.0}; tried again from {next} on, --again does it now")
             }
-            State::Dead => format!("given up at {at:.0}; --again or `mail-loop retry {number}` tries again"),
+            State::Dead => {
+                // Where an earlier run died before somebody was told, or could not tell.
+                if !past.told && self.claims() {
+                    self.tell_dead(about, number);
+                }
+                format!("given up at {at:.0}; --again or `mail-loop retry {number}` tries again")
+            }
+            State::Held if past.next.is_some() => {
+                let next = past.next.unwrap_or(at);
+                format!(
+                    "held by max_per_hour; due again at {next:.0}, `mail-loop retry {number}` does it now"
+                )
+            }
             State::Held => format!("held since {at:.0}; `mail-loop retry {number}` does it nonetheless"),
             state => format!("{} at {at:.0} already; --again repeats it", state.word()),
         };
-        if state == State::Later && !self.pending {
+        let waits = state == State::Later || state == State::Held && past.next.is_some();
+        if waits && !self.pending {
             self.trouble(&Error::new(Kind::Temporary, &doing, &why));
         } else {
             report::detail(format_args!("{doing}: {why}"));
@@ -130,8 +149,12 @@ impl Actor<'_, '_> {
     }
 
     /// Too many in an hour: it stays pending. A line for the first of each rule, not for a thousand.
-    pub(super) fn hold(&mut self, about: &About<'_>, most: u32) -> Result<()> {
-        let why = format!("held: {} may act {most} times an hour", about.rule());
+    pub(super) fn hold(&mut self, about: &About<'_>, most: u32, until: Timestamp, news: bool) -> Result<()> {
+        let why = format!("held: {} may act {most} times an hour; due again at {until:.0}", about.rule());
+        if !news {
+            report::detail(format_args!("{}: {why}", about.path.display()));
+            return Ok(());
+        }
         let error = Error::new(Kind::Temporary, about.path.display().to_string(), &why);
         let held = self.held.entry(about.rule()).or_default();
         *held += 1;
@@ -173,7 +196,9 @@ impl Actor<'_, '_> {
             report::trouble(format_args!("{} files wait until their sender can be told", self.waiting));
         }
         for (rule, held) in self.held.iter().filter(|(_, held)| **held > 1) {
-            report::trouble(format_args!("{rule}: {held} files held; they are taken up at the next run"));
+            report::trouble(format_args!(
+                "{rule}: {held} files held; they are taken up when there is room, or by `mail-loop retry --is held`"
+            ));
         }
     }
 

@@ -4,7 +4,7 @@
 //! gone, or its login was refused; *degraded* when it reports trouble, when actions wait for another try or for a person,
 //! or when the server withholds a message of which nobody has said that they know.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::store::heartbeat::Heartbeat;
-use crate::store::ledger::{Key, Ledger, State};
+use crate::store::ledger::{Ledger, State};
 
 /// How it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -99,9 +99,7 @@ impl Waiting {
 pub(super) fn waiting(state: &Path) -> Result<BTreeMap<String, Waiting>> {
     let mut waiting = BTreeMap::<String, Waiting>::new();
     if let Some(mut ledger) = Ledger::open_existing(state, crate::cli::TIMEOUT)? {
-        let last: HashMap<Key, State> =
-            ledger.entries()?.into_iter().map(|entry| (entry.key, entry.state)).collect();
-        last.into_iter().for_each(|(key, state)| waiting.entry(key.rule).or_default().count(state));
+        ledger.each_open(&mut |entry| waiting.entry(entry.key.rule).or_default().count(entry.state))?;
     }
     Ok(waiting)
 }

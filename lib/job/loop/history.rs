@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result, Status};
 use crate::job::settings::Settings;
 use crate::report::{self, Records, printable};
 use crate::rules::matches;
-use crate::store::ledger::{End, Entry, Ledger, State};
+use crate::store::ledger::{End, Entry, Ledger, State, Wanted};
 
 /// Which claims are meant; all where nothing is asked.
 #[derive(Clone, Debug, Default)]
@@ -47,12 +47,10 @@ pub fn state(word: &str) -> Result<State, String> {
 /// Shows what the filter lets through of the ledger.
 pub fn show(settings: &Settings, filter: &Filter, records: &mut Records<'_>) -> Result<()> {
     let Some(mut ledger) = open(settings)? else { return Ok(()) };
-    for entry in filter.of(ledger.entries()?) {
-        match records.is_json() {
-            true => records.json(&record(&entry))?,
-            false => records.text(line(&entry))?,
-        }
-    }
+    filter.each(&mut ledger, &mut |entry| match records.is_json() {
+        true => records.json(&record(&entry)),
+        false => records.text(line(&entry)),
+    })?;
     records.flush()
 }
 
@@ -76,11 +74,13 @@ pub fn output(settings: &Settings, number: u64, records: &mut Records<'_>) -> Re
 pub fn tell(settings: &Settings, filter: &Filter, word: &Word) -> Result<Status> {
     let mut status = Status::DONE;
     let mut ledger = open(settings)?;
-    let known: Vec<Entry> = ledger.as_mut().map(Ledger::entries).transpose()?.unwrap_or_default();
-    let numbers: Vec<u64> = match filter.numbers.is_empty() {
-        true => filter.of(known).iter().map(|entry| entry.number).collect(),
-        false => filter.numbers.clone(),
-    };
+    let mut numbers = filter.numbers.clone();
+    if let (true, Some(ledger)) = (numbers.is_empty(), &mut ledger) {
+        filter.each(ledger, &mut |entry| {
+            numbers.push(entry.number);
+            Ok(())
+        })?;
+    }
     let none = || {
         Error::plain(Kind::Usage, "no claim is meant by that")
             .hint("`mail-loop history` shows all, with their numbers")
@@ -106,19 +106,35 @@ impl Filter {
         numbers.is_empty() && states.is_empty() && patterns && since.is_none() && last.is_none()
     }
 
-    fn of(&self, entries: Vec<Entry>) -> Vec<Entry> {
-        let mut meant: Vec<Entry> = entries.into_iter().filter(|entry| self.fits(entry)).collect();
-        let before = self.last.map_or(0, |last| meant.len().saturating_sub(last));
-        meant.split_off(before)
+    /// The claims that are meant, oldest first; only of the last so many are more than one kept in mind.
+    fn each(&self, ledger: &mut Ledger, each: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        let Some(last) = self.last else {
+            return ledger.each(&self.wanted(false), &mut |entry| {
+                if self.fits(&entry) {
+                    each(entry)?;
+                }
+                Ok(true)
+            });
+        };
+        let mut meant = Vec::new();
+        ledger.each(&self.wanted(true), &mut |entry| {
+            if meant.len() < last && self.fits(&entry) {
+                meant.push(entry);
+            }
+            Ok(meant.len() < last)
+        })?;
+        meant.into_iter().rev().try_for_each(each)
     }
 
+    fn wanted(&self, newest_first: bool) -> Wanted {
+        Wanted { numbers: self.numbers.clone(), states: self.states.clone(), since: self.since, newest_first }
+    }
+
+    /// What the ledger cannot tell without the claim itself.
     fn fits(&self, entry: &Entry) -> bool {
         let path = entry.path.as_deref().map(|path| path.to_string_lossy()).unwrap_or_default();
-        (self.numbers.is_empty() || self.numbers.contains(&entry.number))
-            && (self.states.is_empty() || self.states.contains(&entry.state))
-            && self.rule.as_ref().is_none_or(|rule| matches(rule, &entry.key.rule))
+        self.rule.as_ref().is_none_or(|rule| matches(rule, &entry.key.rule))
             && self.path.as_ref().is_none_or(|pattern| matches(pattern, &path))
-            && self.since.is_none_or(|since| entry.claimed >= since)
     }
 }
 

@@ -234,6 +234,8 @@ impl Prober {
 
     /// Remembered first, sent then: what the server has is always known.
     fn send(&self) -> Result<()> {
+        // Whatever fails: the next one is sent in its time, not at once.
+        self.now().memory.last = Some(Timestamp::now().as_millisecond());
         let token = token()?;
         let bytes = pdf::page(&format!("mailloop probe {token}"));
         let sha256 = hex(&Sha256::digest(&bytes));

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::health::{self, Health, Waiting, age, judge, words};
+use super::plan::no_loops;
 use super::probe::{Memory, Trips};
 use super::withheld;
 use crate::cli::Place;
@@ -44,9 +45,12 @@ struct LoopStatus {
 }
 
 /// Shows every loop of the configuration; the worst health counts. Where the configuration cannot be used, the loops
-/// that ran before are shown, and none is better than degraded; an error only where none ever ran.
+/// that ran before are shown, and none is better than degraded; an error only where none ever ran,
+/// and 78 where there is none in it.
 pub fn show(place: &Place, now: Timestamp, records: &mut Records<'_>) -> Result<Health> {
     let (mut settings, mut worst) = match Settings::load(place) {
+        // A monitor that looks into the wrong home must not be told that all is well.
+        Ok(settings) if settings.config.loops.is_empty() => return Err(no_loops()),
         Ok(settings) => (settings, Health::Ok),
         Err(error) => {
             let settings = Settings::without_file(place)?;

@@ -21,7 +21,7 @@ use crate::error::{Result, Status};
 use crate::job::{act, dissect};
 use crate::report::{self, Form, Records};
 use crate::stop;
-use crate::store::ledger::{Ledger, State};
+use crate::store::ledger::{Entry, Ledger, State};
 use crate::store::maildir::{self, Maildir};
 use crate::watch::{self, Watch};
 
@@ -299,10 +299,14 @@ pub(super) fn ledger_stamp(state: &Path) -> Vec<SystemTime> {
 /// When the next action that failed for now is to be tried again.
 fn due(plan: &Plan) -> Option<Timestamp> {
     let mut ledger = Ledger::open_existing(&plan.act.state, plan.act.wait).ok()??;
-    let entries = ledger.entries().ok()?;
-    let later =
-        entries.iter().filter(|entry| entry.state == State::Later && plan.rules.contains(&entry.key.rule));
-    later.filter_map(|entry| entry.next).min()
+    let mut due: Option<Timestamp> = None;
+    let mut look = |entry: Entry| {
+        let waits = matches!(entry.state, State::Later | State::Held) && plan.rules.contains(&entry.key.rule);
+        let next = entry.next.filter(|_| waits);
+        due = due.into_iter().chain(next).min();
+    };
+    ledger.each_open(&mut look).ok()?;
+    due
 }
 
 /// When these changed last; what is not there did not.

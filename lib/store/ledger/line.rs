@@ -113,16 +113,22 @@ pub struct Past {
     pub state: State,
     /// When it was made.
     pub at: Timestamp,
-    /// From when on it is tried again, for [`State::Later`].
+    /// From when on it is tried again, for [`State::Later`] and [`State::Held`].
     pub next: Option<Timestamp>,
     /// Somebody asked for the next try.
     pub asked: bool,
+    /// Somebody was told of it for good ([`super::Ledger::told`]).
+    pub told: bool,
 }
 
 impl Past {
     /// True if it stands in the way of a new claim now.
     pub fn bars(&self, again: Again, now: Timestamp) -> bool {
-        let is_due = self.state == State::Later && self.next.is_none_or(|next| next <= now);
+        let is_due = match self.state {
+            State::Later => self.next.is_none_or(|next| next <= now),
+            State::Held => self.next.is_some_and(|next| next <= now),
+            _ => false,
+        };
         !is_due && !again.allows(self.state)
     }
 }
@@ -227,13 +233,23 @@ pub(super) enum Line {
         #[serde(flatten)]
         end: End,
     },
+    Told {
+        v: u8,
+        n: u64,
+        #[serde(with = "moment")]
+        at: Timestamp,
+    },
 }
 
-/// Reads a line; 74 where it makes no sense.
-pub(super) fn read(line: &str) -> Result<Line> {
+/// Reads the line that begins at byte `at`; 74 where it makes no sense.
+pub(super) fn read(at: u64, line: &[u8]) -> Result<Line> {
     // Skipping what we cannot read might do something twice.
-    serde_json::from_str(line)
-        .map_err(|why| Error::new(Kind::Io, "cannot read a line of the ledger", format!("{why}: {line}")))
+    serde_json::from_slice(line).map_err(|why| {
+        let said = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
+        let doing = format!("cannot read the line at byte {at} of the ledger");
+        Error::new(Kind::Io, doing, format!("{why}: {}", crate::report::printable(&said)))
+            .hint("look at act/ledger in the state directory; what is lost from it might be done twice")
+    })
 }
 
 /// RFC 3339 in UTC.
