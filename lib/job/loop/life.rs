@@ -40,7 +40,7 @@ pub(super) struct Life {
 struct Now {
     beat: Heartbeat,
     troubles: BTreeMap<Stage, String>,
-    /// Anything was heard since this process runs it.
+    /// The server answered, or trouble was met, since this process runs it.
     stirred: bool,
 }
 
@@ -82,7 +82,10 @@ impl Life {
 
     /// The server said something to us, or the directory could be read.
     pub fn answered(&self) {
-        self.change(|now| now.beat.answered = Some(time()));
+        self.change(|now| {
+            now.beat.answered = Some(time());
+            now.stirred = true;
+        });
     }
 
     /// A fetch went through all mailboxes, perhaps not without trouble. What the server does not give is a state of
@@ -90,6 +93,7 @@ impl Life {
     pub fn fetched(&self, status: Status, something_came: bool, withheld: Vec<Withheld>) {
         self.change(|now| {
             now.beat.answered = Some(time());
+            now.stirred = true;
             now.beat.given_up = false;
             if something_came {
                 now.beat.message = Some(time());
@@ -148,14 +152,14 @@ impl Life {
         let mut now = self.now();
         let (before, stirred) = (now.beat.clone(), now.stirred);
         change(&mut now);
-        now.stirred = true;
+        now.stirred |= !now.troubles.is_empty();
         let troubles: Vec<&str> = now.troubles.values().map(String::as_str).collect();
         now.beat.trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         if now.beat != before {
             self.save(&now);
         }
         let health = |beat: &Heartbeat| (beat.trouble.clone(), beat.given_up, beat.withheld.len());
-        if (health(&now.beat) != health(&before) || !stirred)
+        if (health(&now.beat) != health(&before) || now.stirred != stirred)
             && let Some(bell) = &self.bell
         {
             // A full pipe wakes as well.

@@ -29,6 +29,7 @@ use crate::record::{File, hex};
 use crate::report::{self, Form, Records};
 use crate::secret;
 use crate::stop::{self, Task};
+use crate::store::cursor;
 use crate::store::heartbeat::safe;
 use crate::store::journal;
 use crate::store::ledger::{Again, Claim, End, Key, Ledger, State};
@@ -314,10 +315,7 @@ impl Prober {
         remove(path)?;
         let mut now = self.now();
         if let Some(message) = &message {
-            let name = message.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let name = maildir::unique(name).parse::<maildir::Name>().ok();
-            let mailbox = file.message.as_ref().and_then(|message| message.mailbox.clone());
-            now.gone.extend(name.zip(mailbox).map(|(name, mailbox)| (mailbox, name.uidvalidity, name.uid)));
+            now.gone.extend(place_on_server(message));
             remove(message)?;
         }
         let memory = &mut now.memory;
@@ -392,6 +390,14 @@ fn token() -> Result<String> {
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     read.map_err(|why| Error::reading("/dev/urandom", why))?;
     Ok(hex(&bytes))
+}
+
+/// Mailbox, UIDVALIDITY and UID of a message in a Maildir, as its name and the cursor beside it say.
+fn place_on_server(message: &Path) -> Option<(String, u32, u32)> {
+    let name: maildir::Name = maildir::unique(message.file_name()?.to_str()?).parse().ok()?;
+    let dir = Dir::open(message.parent()?.parent()?).ok()?;
+    let (_, mailbox) = cursor::owner(&dir, &name.source)?;
+    Some((mailbox, name.uidvalidity, name.uid))
 }
 
 fn remove(path: &Path) -> Result<()> {
