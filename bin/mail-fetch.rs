@@ -39,6 +39,12 @@ struct Arguments {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2m",
           value_parser = cli::duration, conflicts_with_all = ["dry_run", "jobs"])]
     idle: Option<Duration>,
+    /// With --idle: ask so often for mailboxes that the server grants no connection of their own [default: as --idle]
+    #[arg(long, value_name = "TIME", value_parser = cli::duration, requires = "idle")]
+    poll: Option<Duration>,
+    /// Compress the line where the server knows how: for slow lines
+    #[arg(long)]
+    compress: bool,
     #[command(flatten)]
     choice: Choice,
     #[command(flatten)]
@@ -107,7 +113,11 @@ fn run(arguments: Arguments) -> Result<Status> {
         None => fetch::run_all(&jobs, arguments.jobs.into(), &mut records),
         Some(every) => {
             let settings = settings.map_or_else(|| Settings::load(&arguments.place), Ok)?;
-            fetch::keep(&jobs, &Keep { every, state: settings.state()? }, &mut records)
+            fetch::keep(
+                &jobs,
+                &Keep { every, poll: arguments.poll.unwrap_or(every), state: settings.state()? },
+                &mut records,
+            )
         }
     };
     records.flush()?;
@@ -156,7 +166,7 @@ fn of_account(
     Ok(chosen(arguments, Options::new(name, peer, maildir, mailboxes)))
 }
 
-fn chosen(arguments: &Arguments, options: Options) -> Options {
+fn chosen(arguments: &Arguments, mut options: Options) -> Options {
     let Choice { max_size, since, matching, newest_first, limit, after, yes } = &arguments.choice;
     let pick = Pick {
         max_size: *max_size,
@@ -165,6 +175,7 @@ fn chosen(arguments: &Arguments, options: Options) -> Options {
         newest_first: *newest_first,
         limit: *limit,
     };
+    options.peer.compress |= arguments.compress;
     Options { pick, after: after.clone(), yes: *yes, dry_run: arguments.dry_run, ..options }
 }
 

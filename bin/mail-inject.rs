@@ -93,15 +93,16 @@ Examples:
   mail-inject -a school -t < message.eml          recipients from its header; Bcc is taken out
   find out -name '*.eml' | mail-inject -a school --batch
   mail-inject -a school --queue --to me@by.example -s later --body-file text; mail-queue run
-  ln -s $(command -v mail-inject) ~/bin/sendmail      called so, it is sendmail, for cron and git send-email
+  date | mail-inject -a school --to me@by.example -s now --body-file -
+  ln -s $(command -v mail-inject) ~/bin/sendmail  so called, it is sendmail, for cron and git
   mail-inject -n --from a@x.example --to b@x.example -s try --attach hw1.pdf | less
 
-Nothing is sent unless every attachment can be read. Each recipient has an outcome of its own (--json shows them);
-refused ones are a line on standard error. After the message is sent but not answered its fate is unknown: that is
+Nothing is sent unless every attachment can be read. Each recipient has an outcome of its own (--json shows them); \
+refused ones are a line on standard error. After the message is sent but not answered its fate is unknown: that is \
 status 76, and it is never sent again by itself. A password never goes over a line without TLS, but to this machine.
 
-Status: 0 done, 64 wrong command line, 65 damaged message, 66 a file is missing (nothing sent), 69 refused,
-75 try again later (nobody got it), 76 unknown fate, wrong certificate or broken protocol, 77 login refused,
+Status: 0 done, 64 wrong command line, 65 damaged message, 66 a file is missing (nothing sent), 69 refused, \
+75 try again later (nobody got it), 76 unknown fate, wrong certificate or broken protocol, 77 login refused, \
 78 wrong configuration.";
 
 fn main() -> ExitCode {
@@ -118,7 +119,7 @@ fn run(arguments: Arguments) -> Result<Status> {
     let dry_run = arguments.dry_run;
     let options = options(arguments);
     match dry_run {
-        true => inject::show(&options, &mut io::stdin().lock(), &mut io::stdout().lock()),
+        true => inject::show(&options, &mut io::stdin().lock(), &mut Records::stdout(form)),
         false => inject::run(&options, &mut io::stdin().lock(), &mut Records::stdout(form)),
     }
 }

@@ -209,8 +209,7 @@ fn run(arguments: Arguments, health: &std::cell::Cell<Option<u8>>) -> Result<Sta
             return r#loop::run(&place, &which.names, form(which.json));
         }
         What::Status { json } => {
-            let settings = Settings::load(&place)?;
-            let worst = r#loop::status(&settings, jiff::Timestamp::now(), &mut Records::stdout(form(json)))?;
+            let worst = r#loop::status(&place, jiff::Timestamp::now(), &mut Records::stdout(form(json)))?;
             health.set(Some(worst.code()));
         }
         What::Acknowledge { names } => return r#loop::acknowledge(&Settings::load(&place)?, &names),

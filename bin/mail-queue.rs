@@ -47,6 +47,9 @@ enum Act {
         /// So many connections at once, over all servers [default: 4]
         #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         jobs: usize,
+        /// Also to recipients whose fate is unknown: they may get a second one
+        #[arg(long, conflicts_with = "watch")]
+        resend_unknown: bool,
     },
     /// One line for each message: id, state, recipients, the last reply
     List {
@@ -88,22 +91,23 @@ enum Act {
 const EXAMPLES: &str = "\
 Examples:
   mail-inject -a school --queue --to me@by.example -s later --body text
-  mail-queue list                        what waits, and why
-  mail-queue run                         send what is due; from cron: */5 * * * * mail-queue -q run
-  mail-queue run --watch                 as a service: send what comes at once, the rest when it is due
+  mail-queue list                         what waits, and why
+  mail-queue -q run                       send what is due, from cron
+  mail-queue run --watch                  as a service: what comes at once, the rest when due
   mail-queue list --json | jq .recipients[].class
-  mail-queue list --relays               servers that could not be reached and are left alone for a while
-  mail-queue release --resend-unknown ID send it again although it may have arrived
-  mail-queue list --failed               refused or given up after five days; kept until dropped or released
+  mail-queue list --relays                servers that are left alone for a while, and why
+  mail-queue run --resend-unknown         also what may have arrived: somebody may get two
+  mail-queue release --resend-unknown ID  the same for one message, at the next run
+  mail-queue list --failed                refused or given up; kept until dropped or released
 
-The states: due (at the next run), later (not before the time shown), held, unknown (the line or the process died
-after the message was sent and before the answer; never sent again unasked). Temporary refusals and network trouble
-are tried again after 1, 2, 4, … minutes, at most 4 hours, for five days; a server that can't be reached is left alone
-for 1, 2, 4, 8, 15 minutes, and the account's fallback stands in. The account's rate, connections, warn and expire
-are heeded; who has a maildir finds a notice there when a message waits long or failed. Several runs at once are safe: a message
-in the hands of one is passed over by the others.
+The states: due (at the next run), later (not before the time shown), held, unknown (the line or the process died \
+after the message was sent and before the answer; never sent again unasked). Temporary refusals and network trouble \
+are tried again after 1, 2, 4, … minutes, at most 4 hours, for five days; a server that can't be reached is left alone \
+for 1, 2, 4, 8, 15 minutes, and the account's fallback stands in. The account's rate, connections, warn and expire \
+are heeded; who has a maildir finds a notice there when a message waits long or failed. Several runs at once are safe: \
+a message in the hands of one is passed over by the others.
 
-Status of run: 0 nothing is left to send, 75 something waits for a later run, 69 somebody was refused,
+Status of run: 0 nothing is left to send, 75 something waits for a later run, 69 somebody was refused, \
 76 somebody's fate is unknown; 77 login refused, 78 wrong configuration (the messages stay).";
 
 fn main() -> ExitCode {
@@ -113,8 +117,11 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Status> {
     let shared = arguments.shared;
     let place = Place { config: shared.config, state: shared.state };
-    let jobs = if let Act::Run { jobs, .. } = arguments.act { jobs } else { 0 };
-    let options = Options { place, limit: shared.timeout.unwrap_or(cli::TIMEOUT), jobs };
+    let (jobs, resend_unknown) = match arguments.act {
+        Act::Run { jobs, resend_unknown, .. } => (jobs, resend_unknown),
+        _ => Default::default(),
+    };
+    let options = Options { place, limit: shared.timeout.unwrap_or(cli::TIMEOUT), jobs, resend_unknown };
     let form = Output { json: shared.json, null: false }.form();
     let mut records = Records::stdout(form);
     match arguments.act {

@@ -69,6 +69,10 @@ pub struct Login {
     /// Log in with the OAuth 2.0 token that this command prints (split into words, no shell)
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["password_file", "password_command"])]
     pub token_command: Option<String>,
+    /// Log in this way only [default: the best that the server offers]
+    #[arg(long, value_name = "HOW",
+          value_parser = ["scram-sha-256", "scram-sha-1", "plain", "login", "oauthbearer", "xoauth2"])]
+    pub auth: Option<String>,
     /// How the connection is protected [default: from the URL]
     #[arg(long, value_name = "HOW", value_parser = ["implicit", "starttls", "none"])]
     pub tls: Option<String>,

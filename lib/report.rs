@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI8, Ordering};
@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 
 static VOICE: AtomicI8 = AtomicI8::new(0);
+static PROGRESS: AtomicBool = AtomicBool::new(false);
 static READER_GONE: AtomicBool = AtomicBool::new(false);
 
 /// How much is said on stderr: below 0 errors only, 0 the usual, 1 and 2 more.
@@ -54,10 +55,20 @@ pub fn trace(text: impl fmt::Display) {
     }
 }
 
+/// Says whether a line of progress may stand at the bottom of the terminal: what is written then takes its place, and
+/// it comes again below.
+pub fn set_progress(yes: bool) {
+    PROGRESS.store(yes, Ordering::Relaxed);
+}
+
+/// Goes to the beginning of the line and empties it.
+const CLEAR_LINE: &str = "\r\x1b[2K";
+
 fn line(text: &str) {
     let program = std::env::args_os().next().map(PathBuf::from);
     let name = program.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
-    let text = format!("{}: {}\n", name.as_deref().unwrap_or("mailloop"), printable(text));
+    let clear = if PROGRESS.load(Ordering::Relaxed) { CLEAR_LINE } else { "" };
+    let text = format!("{clear}{}: {}\n", name.as_deref().unwrap_or("mailloop"), printable(text));
     // Nobody can be told when stderr itself is gone.
     let _ = io::stderr().write_all(text.as_bytes());
 }
@@ -165,8 +176,16 @@ impl<'a> Records<'a> {
         self.put(&[text.as_ref(), b"\n"])
     }
 
+    /// Writes bytes as they are, such as a message.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.put(&[bytes])
+    }
+
     /// Hands everything written so far to the reader.
     pub fn flush(&mut self) -> Result<()> {
+        if self.is_stdout && PROGRESS.load(Ordering::Relaxed) && io::stdout().is_terminal() {
+            let _ = io::stderr().write_all(CLEAR_LINE.as_bytes());
+        }
         let done = self.out.flush();
         self.check(done)
     }

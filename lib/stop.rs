@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 mod signals;
 mod task;
 pub use signals::{Signal, Signals};
-pub use task::{Task, as_task, open_to_calls, was_called};
+pub use task::{Task, as_task, current, open_to_calls, was_called};
 
 struct Bell {
     signal: Arc<AtomicUsize>,

@@ -708,6 +708,28 @@ fn a_path_finds_its_message_in_the_journal_beside_it() {
 }
 
 #[test]
+fn a_path_in_a_subdirectory_finds_its_message_in_the_journal_above() {
+    let bench = dissected();
+    bench.sh("mail-dissect --no-sync --by sender -C sorted Mail").run().ok();
+    let ran = bench.sh("ls -1 sorted/*/*.pdf | mail-act -c config.toml --explain").run().ok();
+    let said = ran.out_text();
+    assert!(said.contains("it is from prof@by.example"), "{said}");
+    assert!(said.contains("it is from x@evil.example, not from *@by.example"), "{said}");
+    let ran = bench.sh("ls -1 sorted/*/*.pdf | mail-act -c config.toml").run().ok();
+    assert!(
+        ran.out_text().starts_with("./counter print prof@by.example ./sorted/prof@by"),
+        "{}",
+        ran.shown()
+    );
+    // Also from within, where the name says nothing of the directory; and not through another user's journal.
+    let within = bench.sh("cd sorted/prof@by.example; mail-act -c ../../config.toml *.pdf").run().ok();
+    assert!(!within.lines().is_empty(), "{}", within.shown());
+    bench.sh("chmod go+w sorted/.mailloop").run().ok();
+    let ran = bench.sh("mail-act -c config.toml sorted/*/*.pdf").run().ok();
+    assert!(ran.lines().is_empty(), "{}", ran.shown());
+}
+
+#[test]
 fn what_a_crash_left_is_finished_by_pending() {
     let bench = dissected();
     script(
@@ -740,7 +762,7 @@ fn the_manual_knows_every_flag() {
     let page = include_str!("../man/mail-act.1").replace("\\-", "-");
     let options = help.split("Options:").nth(1).unwrap().split("Examples:").next().unwrap();
     let lines = options.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    let flags = lines.filter_map(|line| line[line.find("--")?..].split([' ', ',']).next());
+    let flags = lines.filter_map(|line| line[line.find("--")?..].split([' ', ',', '.']).next());
     let missing: Vec<&str> = flags.filter(|flag| !page.contains(flag)).collect();
     assert!(options.matches("--").count() > 15 && missing.is_empty(), "{missing:?}");
 }

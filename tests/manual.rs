@@ -106,7 +106,7 @@ fn the_example_of_mailloop_5_is_a_configuration() {
     let bench = Bench::new();
     bench.write("config.toml", example);
     let said = bench.cmd("mail-act").args(["-c", "config.toml", "--check"]).run().ok().lines();
-    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(said.len(), 3, "{said:?}");
 }
 
 #[test]

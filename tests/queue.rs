@@ -216,6 +216,38 @@ fn unknown_is_never_sent_again_unasked() {
     play.heard();
 }
 
+/// Asked for, a run sends it again: once, then it is what the answer says.
+#[test]
+fn a_run_sends_what_is_unknown_again_when_asked_to() {
+    let bench = Bench::new();
+    let cut = "C: MAIL *\nS: 250 ok\nC: RCPT *\nS: 250 ok\nC: DATA\nS: 354 go\nC~ .\nCLOSE";
+    let play =
+        Transcript::play([hello(&[]) + cut, hello(&[]) + cut, format!("{}{ONE}{ONE}C? QUIT", hello(&[]))]);
+    let url = play.url("smtp");
+    accept(&bench, &url, &["a@y.example"]).run().ok();
+    queue(&bench, &["run"]).run().fails(76).err_has("unasked");
+    // Again without an answer: still unknown, and not a third time in the same run.
+    queue(&bench, &["run", "--resend-unknown"]).run().fails(76);
+    assert_eq!(waiting(&bench), ["a@y.example:unknown"]);
+    assert_eq!(queue(&bench, &["run"]).run().ok().out_text(), "");
+    // The mark of a run that died is unknown too.
+    accept(&bench, &url, &["b@y.example"]).run().ok();
+    queue(&bench, &["hold", &id_of(&bench, "b@y.example")]).run().ok();
+    let dir = format!("home/.local/state/mailloop/queue/mail/{}", id_of(&bench, "b@y.example"));
+    std::fs::rename(bench.path(&format!("{dir}/1.held")), bench.path(&format!("{dir}/1.trying"))).unwrap();
+    let sent = queue(&bench, &["run", "--resend-unknown"]).run().ok().lines();
+    assert_eq!(sent.len(), 2);
+    play.heard();
+    assert_eq!(waiting(&bench), Vec::<String>::new());
+    queue(&bench, &["run", "--watch", "--resend-unknown"]).run().fails(64);
+}
+
+fn id_of(bench: &Bench, to: &str) -> String {
+    let records = queue(bench, &["list", "--json"]).run().ok().json();
+    let its = |record: &&serde_json::Value| record["recipients"][0]["to"].as_str() == Some(to);
+    records.iter().find(its).expect("it waits")["id"].as_str().expect("a text").to_string()
+}
+
 #[test]
 fn held_stays_and_dropped_is_gone() {
     let bench = Bench::new();
@@ -232,6 +264,19 @@ fn held_stays_and_dropped_is_gone() {
     queue(&bench, &["drop", &name, "../mail"]).run().fails(66);
     queue(&bench, &["drop", "../mail"]).run().fails(64);
     queue(&bench, &["hold"]).run().fails(64);
+}
+
+#[test]
+fn what_failed_cannot_be_held_and_says_how_often_it_was_tried() {
+    let bench = Bench::new();
+    let server = bench.sandbox();
+    accept(&bench, &server.smtp, &["nobody@by.example"]).run().ok();
+    let id = only_id(&bench);
+    queue(&bench, &["run"]).run().fails(69);
+    queue(&bench, &["show", &id]).run().ok();
+    let shown = queue(&bench, &["show", &id]).run().ok().out_text();
+    assert!(shown.contains("nobody@by.example: failed, tries 1 no-user 550"), "{shown}");
+    queue(&bench, &["hold", &id]).run().fails(64).err_has("nothing of it waits");
 }
 
 #[test]
@@ -277,6 +322,11 @@ fn steps(bench: &Bench, cmd: Cmd) -> usize {
     count
 }
 
+/// One step fails undone, or done all the same, or with all that follow.
+fn failures(count: usize) -> impl Iterator<Item = String> {
+    (1..=count).flat_map(|step| [format!("{step}"), format!("{step}+"), format!("{step}..")])
+}
+
 fn stops(count: usize) -> impl Iterator<Item = String> {
     (1..=count).flat_map(|step| [format!("{step}-"), format!("{step}+")])
 }
@@ -306,15 +356,19 @@ fn accepting_killed_at_every_step_is_all_or_nothing() {
 fn a_full_disk_accepts_nothing() {
     let bench = Bench::new();
     let to = ["you@by.example"];
-    for step in 1..=steps(&bench, accept(&bench, "smtp://127.0.0.1:9", &to).args(["--state", "count"])) {
-        let state = format!("state-{step}");
+    let count = steps(&bench, accept(&bench, "smtp://127.0.0.1:9", &to).args(["--state", "count"]));
+    for fail in failures(count) {
+        let state = format!("state-{fail}");
         let cmd = accept(&bench, "smtp://127.0.0.1:9", &to).args(["--state", &state]);
-        let ran = cmd.env("MAILLOOP_FAIL", step.to_string()).run();
-        // Removing what is half done may fail too; but what was not accepted is not listed.
+        let ran = cmd.env("MAILLOOP_FAIL", &fail).run();
         assert_eq!(ran.out_text().is_empty(), ran.status != Some(0), "{}", ran.shown());
         let listed = queue(&bench, &["list", "--state", &state]).run().ok().lines().len();
-        assert_eq!(listed, usize::from(ran.status == Some(0)), "{step}: {}", ran.shown());
-        assert!([Some(0), Some(74)].contains(&ran.status), "{}", ran.shown());
+        // What was not accepted is not listed, or it is said that it could not be taken back.
+        let is_told = ran.err_text().contains("lies in the queue all the same");
+        let wanted = usize::from(ran.status == Some(0) || is_told);
+        assert_eq!(listed, wanted, "{fail}: {}", ran.shown());
+        assert!(!is_told || fail.ends_with(".."), "{fail}: {}", ran.shown());
+        assert!([Some(0), Some(73), Some(74)].contains(&ran.status), "{fail}: {}", ran.shown());
     }
 }
 
@@ -364,8 +418,8 @@ fn a_disk_that_fails_at_any_step_of_a_run_loses_and_doubles_nothing() {
     let server = bench.sandbox();
     let to = ["you@by.example", "me@by.example", "nobody@by.example"];
     accept(&bench, &server.smtp, &to).args(["--state", "count"]).run().ok();
-    for step in 1..=steps(&bench, queue(&bench, &["run", "--state", "count"])) {
-        survives(&bench, &server, "MAILLOOP_FAIL", &step.to_string());
+    for fail in failures(steps(&bench, queue(&bench, &["run", "--state", "count"]))) {
+        survives(&bench, &server, "MAILLOOP_FAIL", &fail);
     }
 }
 

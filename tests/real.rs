@@ -2,9 +2,11 @@
 //! same mistakes. Ignored by `cargo test`; `tests/run` starts them.
 #![allow(dead_code, reason = "the rig offers more than the tests of one day use")]
 
+mod login;
 mod pipeline;
 mod print;
 mod product;
+mod send;
 
 use crate::bench::{Bench, Cmd};
 use std::collections::HashMap;
@@ -22,12 +24,18 @@ pub struct Rig {
 impl Rig {
     #[track_caller]
     pub fn up() -> Rig {
+        Rig::up_with(&[])
+    }
+
+    /// With variables that `up` heeds; tests/rig/README.md lists them.
+    #[track_caller]
+    pub fn up_with(env: &[(&str, &str)]) -> Rig {
         let bench = Bench::new();
         // A short name below /tmp: it becomes part of socket names, which the kernel limits to 107 bytes.
         let dir =
             tempfile::Builder::new().prefix("mailloop-rig-").tempdir_in("/tmp").expect("a directory in /tmp");
         let mut rig = Rig { bench, dir: dir.keep(), env: HashMap::new() };
-        rig.script("up").run().ok();
+        env.iter().fold(rig.script("up"), |cmd, (name, value)| cmd.env(name, value)).run().ok();
         let env = std::fs::read_to_string(rig.dir.join("env")).expect("up wrote it");
         let facts = env.lines().filter_map(|line| line.split_once('='));
         rig.env = facts.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned())).collect();

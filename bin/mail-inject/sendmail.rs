@@ -32,7 +32,7 @@ pub fn run(program: &str, arguments: impl Iterator<Item = OsString>) -> Result<S
         "newaliases" => return Ok(Status::DONE),
         _ => parse(arguments)?,
     };
-    let options = queue::Options { place: Place::default(), limit: cli::TIMEOUT, jobs: 0 };
+    let options = queue::Options { place: Place::default(), limit: cli::TIMEOUT, ..Default::default() };
     match act {
         Act::Send => inject::sendmail(&asked, &mut io::stdin().lock()),
         Act::List => queue::list(&options, false, &mut Records::stdout(Form::Lines)),

@@ -21,7 +21,7 @@ mod rule;
 pub use auth::Auth;
 pub use looped::{Act, Loop, Probe};
 pub use outbound::{Outbound, Rate};
-pub use peer::{Peer, Scheme, SecretSource, Server, Tls};
+pub use peer::{Peer, Sasl, Scheme, SecretSource, Server, Tls};
 pub use rule::{Action, Conditions, Duplex, OncePer, Patterns, Print, Rule};
 
 /// The whole file.
@@ -61,12 +61,17 @@ pub struct Account {
     pub password_command: Option<Vec<String>>,
     /// A command whose first line of output is an OAuth 2.0 access token; argv, no shell.
     pub token_command: Option<Vec<String>>,
+    /// The only way to log in that is tried; the best that the server offers where it is left out.
+    pub auth: Option<Sasl>,
     /// `implicit`, `starttls` or `none`; from the URL where it is left out.
     pub tls: Option<Tls>,
     /// PEM file with the only certificates to trust.
     pub tls_ca: Option<PathBuf>,
     /// SHA-256 of the only certificate to trust.
     pub tls_fingerprint: Option<Fingerprint>,
+    /// The line to the IMAP server is compressed where the server knows how.
+    #[serde(default)]
+    pub compress: bool,
     /// Where fetched mail is put.
     pub maildir: Option<PathBuf>,
     /// What is fetched.

@@ -48,6 +48,48 @@ pub enum Tls {
     None,
 }
 
+/// A way to log in (SASL).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sasl {
+    /// The password is proved, not sent (RFC 7677).
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    /// The same with an older hash (RFC 5802).
+    #[serde(rename = "scram-sha-1")]
+    ScramSha1,
+    /// RFC 4616.
+    Plain,
+    /// Never standardised; in IMAP the command of that name too.
+    Login,
+    /// With a token (RFC 7628).
+    OAuthBearer,
+    /// With a token, as Google began it.
+    XOAuth2,
+}
+
+impl Sasl {
+    /// Its name in the protocols.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sasl::ScramSha256 => "SCRAM-SHA-256",
+            Sasl::ScramSha1 => "SCRAM-SHA-1",
+            Sasl::Plain => "PLAIN",
+            Sasl::Login => "LOGIN",
+            Sasl::OAuthBearer => "OAUTHBEARER",
+            Sasl::XOAuth2 => "XOAUTH2",
+        }
+    }
+
+    /// True where a token is shown instead of a password.
+    pub fn is_token(self) -> bool {
+        matches!(self, Sasl::OAuthBearer | Sasl::XOAuth2)
+    }
+
+    const ALL: [Sasl; 6] =
+        [Sasl::ScramSha256, Sasl::ScramSha1, Sasl::Plain, Sasl::Login, Sasl::OAuthBearer, Sasl::XOAuth2];
+}
+
 /// A server as its URL says: `smtps://host[:465]`, `smtp://host[:587]`, `imaps://host[:993]`, `imap://host[:143]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -212,6 +254,10 @@ pub struct Peer {
     pub user: Option<String>,
     /// Where the password comes from.
     pub secret: Option<SecretSource>,
+    /// The only way to log in; `None` takes the best that both sides know.
+    pub auth: Option<Sasl>,
+    /// IMAP is compressed where the server knows how (RFC 4978).
+    pub compress: bool,
     /// Limit for each single wait.
     pub timeout: Duration,
 }
@@ -240,6 +286,8 @@ impl Peer {
             tls_fingerprint: account.tls_fingerprint,
             user: account.user.clone().or_else(|| account.address.clone()),
             secret: Some(secret),
+            auth: account.auth,
+            compress: account.compress,
             timeout: account.timeout.unwrap_or(cli::TIMEOUT),
         };
         peer.with(login)
@@ -255,6 +303,8 @@ impl Peer {
             tls_fingerprint: None,
             user: None,
             secret: None,
+            auth: None,
+            compress: false,
             timeout: cli::TIMEOUT,
         };
         peer.with(login)
@@ -294,6 +344,9 @@ impl Peer {
             let words =
                 words.ok_or_else(|| usage(format!("cannot split --token-command {line:?} into words")))?;
             self.secret = Some(SecretSource::Token(words));
+        }
+        if let Some(name) = &login.auth {
+            self.auth = Sasl::ALL.into_iter().find(|auth| auth.name().eq_ignore_ascii_case(name));
         }
         self.tls = match login.tls.as_deref() {
             Some("implicit") => Tls::Implicit,

@@ -19,6 +19,7 @@ use crate::store::journal::{Entry, Journal};
 pub(super) mod bytes;
 mod items;
 mod list;
+mod messages;
 mod place;
 mod pool;
 mod save;
@@ -116,24 +117,16 @@ pub fn keep(
         let pool = Pool::new(scope, &taker);
         let mut work =
             Work { options, out, journal, records, pool, group: Group::default(), status: Status::DONE };
-        for item in items {
-            let is_pause = matches!(item, Ok(Item::Pause));
-            if let Err(error) = work.item(item) {
-                // The group in hand comes before what failed.
-                work.commit()?;
-                work.discard();
-                return Err(error);
-            }
-            if is_pause {
-                let since = std::mem::take(&mut work.status);
-                all.merge(since);
-                told(since);
-            }
-            if work.is_over() {
-                break;
-            }
+        let ended = work.all(items, &mut |since| {
+            all.merge(since);
+            told(since);
+        });
+        // The group in hand comes before what failed.
+        let committed = work.commit();
+        if let Err(error) = ended.and(committed) {
+            work.discard(&error);
+            return Err(error);
         }
-        work.collect(true).and_then(|()| work.commit()).inspect_err(|_| work.discard())?;
         all.merge(work.status);
         Ok(all)
     })
@@ -159,6 +152,25 @@ impl Work<'_, '_, '_, '_> {
         self.status.add(error.kind());
     }
 
+    /// Works through the items; at each pause `told` gets the status of what came since the last one.
+    fn all(
+        &mut self,
+        items: impl IntoIterator<Item = Result<Item>>,
+        told: &mut dyn FnMut(Status),
+    ) -> Result<()> {
+        for item in items {
+            let is_pause = matches!(item, Ok(Item::Pause));
+            self.item(item)?;
+            if is_pause {
+                told(std::mem::take(&mut self.status));
+            }
+            if self.is_over() {
+                break;
+            }
+        }
+        self.collect(true)
+    }
+
     fn item(&mut self, item: Result<Item>) -> Result<()> {
         match item {
             Ok(Item::Pause) => {
@@ -168,7 +180,7 @@ impl Work<'_, '_, '_, '_> {
                 self.journal.release();
                 Ok(())
             }
-            Ok(item) => items::messages(item, &mut |job| {
+            Ok(item) => messages::messages(item, &mut |job| {
                 match job {
                     Ok(job) => {
                         self.journal.lock(self.options.timeout)?;
@@ -223,14 +235,18 @@ impl Work<'_, '_, '_, '_> {
         if self.group.is_full() { self.commit() } else { Ok(()) }
     }
 
-    /// Lets go of what is on the way.
-    fn discard(&mut self) {
-        for taken in std::mem::take(&mut self.group).messages {
-            taken.discard(self.journal.desk());
-        }
+    /// Lets go of what is on the way, and says of each message what is not saved of it.
+    fn discard(&mut self, why: &Error) {
         while let Some((_, done)) = self.pool.next(true) {
-            if let Ok(Some(taken)) = done {
-                taken.discard(self.journal.desk());
+            match done {
+                Ok(Some(taken)) => {
+                    if let Some(error) = taken.lost(why) {
+                        self.fail(&error);
+                    }
+                    taken.discard(self.journal.desk());
+                }
+                Ok(None) => {}
+                Err(Trouble::Disk(error) | Trouble::Message(error)) => self.fail(&error),
             }
         }
     }

@@ -16,12 +16,13 @@ use crate::net::imap::{Imap, News, Opened};
 use crate::report::{self, Records};
 use crate::secret;
 use crate::stop;
-use crate::store::cursor::Cursor;
+use crate::store::cursor::{Cursor, Seen};
 use crate::store::maildir::{self, Maildir};
 
 mod after;
 mod crew;
 mod download;
+mod foretell;
 mod group;
 mod keep;
 mod known;
@@ -166,11 +167,14 @@ impl<'a> Fetcher<'a> {
 
     /// Fetches what is new in one mailbox and does what is owed there; with `stay` it is open afterwards.
     fn mailbox(&mut self, target: &Target, stay: bool, out: &Out<'_, '_>) -> Result<Status> {
+        if self.options.dry_run {
+            return self.foretell(target);
+        }
         let mut group = self.group(target)?;
         group.recover(out)?;
         let mut status = match &target.status {
             // Where nothing is new nothing is opened.
-            Some(stands) if !stay && self.is_old_news(&group, stands) => Status::DONE,
+            Some(stands) if !stay && self.is_old_news(&group.cursor, stands) => Status::DONE,
             _ => self.look(&target.name, &mut group, out)?,
         };
         if !group.cursor.owed().is_empty() && !stop::requested() && !self.imap.is_spent() {
@@ -183,9 +187,7 @@ impl<'a> Fetcher<'a> {
     fn group(&self, target: &Target) -> Result<Group> {
         let Options { account, peer, maildir, after, .. } = self.options;
         let mut maildir = Maildir::create(maildir)?;
-        let directory = mailbox::directory(&target.name, target.delimiter.as_deref())
-            .map_err(|why| Error::plain(Kind::CannotCreate, why))?;
-        if let Some(directory) = directory {
+        if let Some(directory) = directory_of(target)? {
             maildir = maildir.subfolder(&directory)?;
         }
         let source = maildir::source(account, &target.name);
@@ -193,20 +195,17 @@ impl<'a> Fetcher<'a> {
         Ok(Group { maildir, source, cursor, owes: *after != After::Keep })
     }
 
-    /// True if the cursor has seen everything that there is.
-    fn is_old_news(&self, group: &Group, stands: &Opened) -> bool {
-        let first = self.options.pick.first(&group.cursor);
-        group.cursor.uidvalidity() == stands.uidvalidity
+    /// True if everything that there is has been seen.
+    fn is_old_news(&self, seen: &Seen, stands: &Opened) -> bool {
+        let first = self.options.pick.first(seen);
+        seen.uidvalidity() == stands.uidvalidity
             && stands.uidvalidity.is_some_and(|number| number != 0)
             && (stands.exists == 0 || stands.uidnext.is_some_and(|next| next <= first))
     }
 
     fn look(&mut self, name: &str, group: &mut Group, out: &Out<'_, '_>) -> Result<Status> {
         let opened = self.open(name)?;
-        let Some(uidvalidity) = opened.uidvalidity.filter(|number| *number != 0) else {
-            let why = "the server gives no UIDVALIDITY, so its UIDs mean nothing";
-            return Err(self.wrong(name, Kind::Protocol, why));
-        };
+        let uidvalidity = self.uidvalidity(name, &opened)?;
         let before = group.cursor.uidvalidity();
         if let Some(before) = before.filter(|before| *before != uidvalidity) {
             report::say(format_args!(
@@ -215,17 +214,21 @@ impl<'a> Fetcher<'a> {
                 self.options.of(name)
             ));
         }
-        if before != Some(uidvalidity) && !self.options.dry_run {
+        if before != Some(uidvalidity) {
             group.cursor.renew(uidvalidity)?;
         }
-        if self.is_old_news(group, &opened) {
+        if self.is_old_news(&group.cursor, &opened) {
             return Ok(Status::DONE);
         }
         let picked = self.options.pick.look(&mut self.imap, &group.cursor)?;
-        match self.options.dry_run {
-            true => self.foretell(name, &picked),
-            false => self.fetch(name, group, picked, out),
-        }
+        self.fetch(name, group, picked, out)
+    }
+
+    fn uidvalidity(&self, name: &str, opened: &Opened) -> Result<u32> {
+        opened.uidvalidity.filter(|number| *number != 0).ok_or_else(|| {
+            let why = "the server gives no UIDVALIDITY, so its UIDs mean nothing";
+            self.wrong(name, Kind::Protocol, why)
+        })
     }
 
     fn fetch(&mut self, name: &str, group: &mut Group, picked: Picked, out: &Out<'_, '_>) -> Result<Status> {
@@ -272,26 +275,6 @@ impl<'a> Fetcher<'a> {
         Ok(status)
     }
 
-    /// Says what would be fetched.
-    fn foretell(&mut self, name: &str, picked: &Picked) -> Result<Status> {
-        let wanted = picked.wanted.iter().copied().collect();
-        let mut described = match picked.wanted.is_empty() {
-            true => Vec::new(),
-            false => self.imap.describe(&wanted)?,
-        };
-        described.retain(|one| wanted.contains(one.uid));
-        let words = self.options.of(name);
-        for one in &described {
-            let size = one.size.unwrap_or_default();
-            let time = one.received.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-            let time = time.map_or(String::new(), |time| format!(", received {time}"));
-            report::say(format_args!("{words}: would fetch UID {}, {size} octets{time}", one.uid));
-        }
-        let all: u64 = described.iter().filter_map(|one| one.size).sum();
-        report::say(format_args!("{words}: {} new, {all} octets", picked.wanted.len()));
-        Ok(Status::DONE)
-    }
-
     /// The mailbox, opened for reading if it is not.
     fn open(&mut self, name: &str) -> Result<Opened> {
         match &self.open {
@@ -336,6 +319,12 @@ impl<'a> Fetcher<'a> {
     fn wrong(&self, name: &str, kind: Kind, why: &str) -> Error {
         Error::new(kind, format!("cannot work on {}", self.options.of(name)), why)
     }
+}
+
+/// The Maildir++ directory of a mailbox; none for INBOX.
+fn directory_of(target: &Target) -> Result<Option<String>> {
+    mailbox::directory(&target.name, target.delimiter.as_deref())
+        .map_err(|why| Error::plain(Kind::CannotCreate, why))
 }
 
 /// Trouble after which other mailboxes can be fetched, if the line is still good.

@@ -4,7 +4,7 @@
 //! own; what is printed was handed over, or lies durably in the queue.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -87,6 +87,13 @@ pub struct Text {
     pub headers: Vec<String>,
 }
 
+impl Text {
+    /// True if nothing was said of what it is to hold, a subject aside.
+    fn is_empty(&self) -> bool {
+        self.body.is_none() && self.body_file.is_none() && self.html.is_none() && self.attach.is_empty()
+    }
+}
+
 /// Does it all: a record for each message that was handed over (plain: its Message-ID), a line on stderr for each
 /// recipient who did not get it. `input` is what stdin is for the program.
 pub fn run(options: &Options, input: &mut dyn Read, records: &mut Records<'_>) -> Result<Status> {
@@ -103,21 +110,27 @@ pub fn run(options: &Options, input: &mut dyn Read, records: &mut Records<'_>) -
 }
 
 /// Writes the exact bytes that would be sent, all of them or none, and sends nothing.
-pub fn show(options: &Options, input: &mut dyn Read, out: &mut dyn Write) -> Result<Status> {
+pub fn show(options: &Options, input: &mut dyn Read, out: &mut Records<'_>) -> Result<Status> {
     let job = Job::new(options, false)?;
     let Ready { message, .. } = match &options.what {
         What::Compose(text) => job.compose(text, input)?,
         What::Finished => job.finished(input)?,
         What::Batch(_) => return Err(Error::plain(Kind::Usage, "a batch cannot be shown, only one message")),
     };
-    let shown = |why| Error::writing("standard output", why);
     let mut whole = tempfile::tempfile()
         .map_err(|why| Error::creating(std::env::temp_dir(), why).context("a temporary file"))?;
     // Reading first, so that a file which cannot be read to its end leaves no half message on stdout.
     io::copy(&mut message.open(), &mut whole).map_err(|why| Error::reading("the message", why))?;
-    whole.rewind().map_err(shown)?;
-    io::copy(&mut whole, out).map_err(shown)?;
-    out.flush().map_err(shown)?;
+    let reading = |why| Error::reading("the temporary file", why);
+    whole.rewind().map_err(reading)?;
+    let mut chunk = vec![0; 64 * 1024];
+    while !out.gone() {
+        match whole.read(&mut chunk).map_err(reading)? {
+            0 => break,
+            n => out.bytes(&chunk[..n])?,
+        }
+    }
+    out.flush()?;
     Ok(Status::DONE)
 }
 
@@ -186,6 +199,9 @@ impl<'a> Job<'a> {
         if to.is_empty() {
             return Err(Error::plain(Kind::Usage, "nobody would get this").hint("use --to ADDRESS"));
         }
+        if text.is_empty() {
+            report::say("the message has no text; --body-file - would read it from standard input");
+        }
         let draft = Draft {
             from,
             to: self.to.clone(),
@@ -250,9 +266,8 @@ impl<'a> Job<'a> {
     /// Hands one message over. An error ends the run; what concerns this message alone is said and remembered.
     fn give(&mut self, ready: &Ready, records: &mut Records<'_>, status: &mut Status) -> Result<()> {
         let Ready { message: out, way } = ready;
-        if out.measure.longest_line > 998 {
-            let length = out.measure.longest_line;
-            report::detail(format_args!("{} has a line of {length} bytes", out.message_id));
+        if let Some(note) = &out.note {
+            report::detail(note);
         }
         match &self.spool {
             Some(spool) => {

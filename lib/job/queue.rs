@@ -41,6 +41,8 @@ pub struct Options {
     pub limit: Duration,
     /// So many connections at once, over all servers; 0 means four.
     pub jobs: usize,
+    /// Recipients whose fate is unknown are tried too, once; they may get a second one.
+    pub resend_unknown: bool,
 }
 
 fn open(options: &Options) -> Result<(Settings, Spool)> {
@@ -76,6 +78,7 @@ struct Round<'a> {
     spool: &'a Spool,
     now: Timestamp,
     jobs: usize,
+    resend_unknown: bool,
     status: Status,
     /// When there is something to do next.
     wake: Option<Timestamp>,
@@ -89,6 +92,7 @@ struct Round<'a> {
 struct Item {
     id: String,
     accepted: Option<Timestamp>,
+    size: u64,
 }
 
 /// What a worker has to tell.
@@ -103,8 +107,9 @@ enum Event {
 impl<'a> Round<'a> {
     fn new(options: &Options, settings: &'a Settings, spool: &'a Spool) -> Round<'a> {
         let (now, jobs) = (Timestamp::now(), if options.jobs == 0 { 4 } else { options.jobs });
+        let resend_unknown = options.resend_unknown;
         let (status, wake, ways, rest) = Default::default();
-        Round { settings, spool, now, jobs, status, wake, ways, rest }
+        Round { settings, spool, now, jobs, resend_unknown, status, wake, ways, rest }
     }
 
     /// Looks at all messages but those of which `quiet` says that they need nothing before a time.
@@ -143,8 +148,12 @@ impl<'a> Round<'a> {
         let item = Item {
             id: entry.id.clone(),
             accepted: entry.envelope.as_ref().map(|envelope| envelope.accepted),
+            size: entry.envelope.as_ref().map_or(0, |envelope| envelope.size),
         };
-        if entry.recipients.iter().any(|each| each.is_due(self.now)) {
+        // With a mark that nobody stands for any more, it will be unknown.
+        let is_unknown = |state| matches!(state, State::Unknown | State::Trying);
+        let is_resent = |state| self.resend_unknown && is_unknown(state);
+        if entry.recipients.iter().any(|each| each.is_due(self.now) || is_resent(each.state)) {
             let way = entry.envelope.map(|envelope| envelope.way).unwrap_or_default();
             self.ways.entry(way.key()).or_insert_with(|| (way, VecDeque::new())).1.push_back(item);
             return None;
@@ -175,8 +184,10 @@ impl<'a> Round<'a> {
     fn work(&mut self, records: &mut Records<'_>) -> Result<Status> {
         let (tell, told) = mpsc::channel();
         let gone = AtomicBool::new(false);
-        let (settings, spool, now) = (self.settings, self.spool, self.now);
-        let progress = Progress::messages(self.ways.values().map(|(_, items)| items.len()).sum());
+        let (settings, spool, now, resend_unknown) =
+            (self.settings, self.spool, self.now, self.resend_unknown);
+        let items = || self.ways.values().flat_map(|(_, items)| items);
+        let progress = Progress::queue(items().count(), items().map(|item| item.size).sum());
         // A queue for each way, and as many workers as it may have connections.
         let mut piles = Vec::new();
         let mut posts = VecDeque::new();
@@ -193,10 +204,22 @@ impl<'a> Round<'a> {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 let (tell, posts, piles, rest, gone) = (tell.clone(), &posts, &piles, &rest, &gone);
+                let progress = &progress;
                 scope.spawn(move || {
                     while let Some(post) = posts.lock().ok().and_then(|mut posts| posts.pop_front()) {
                         let (way, outbound, pile) = post.map_or(rest, |at| &piles[at]);
-                        let worker = Worker { settings, spool, now, way, outbound, tell: tell.clone(), gone };
+                        let tell = tell.clone();
+                        let worker = Worker {
+                            settings,
+                            spool,
+                            now,
+                            resend_unknown,
+                            way,
+                            outbound,
+                            tell,
+                            gone,
+                            progress,
+                        };
                         worker.work(pile, post.is_some());
                     }
                 });
@@ -218,7 +241,7 @@ impl<'a> Round<'a> {
         let mut done = Ok(());
         for event in told {
             match event {
-                Event::Step => progress.add(1),
+                Event::Step => progress.message(),
                 Event::Status(kind) => self.status.add(kind),
                 Event::Wake(next) => self.wake = Some(self.wake.map_or(next, |wake| wake.min(next))),
                 Event::Sent(sent) if done.is_ok() => {

@@ -47,6 +47,11 @@ impl Settings {
         Ok(Settings { config, file: Some(file), state })
     }
 
+    /// Only where the state lies, for what can be told without a configuration.
+    pub fn without_file(place: &Place) -> Result<Settings> {
+        Ok(Settings { state: state_dir(place)?, ..Settings::default() })
+    }
+
     /// The state directory, made if it was not there (0700); 78 if others can write to it.
     pub fn state(&self) -> Result<Dir> {
         let dir = Dir::create(&self.state, 0o700)?;

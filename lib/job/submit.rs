@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use crate::config::Scheme;
 use crate::error::{Error, Kind, Result};
 use crate::mail::address::Address;
+use crate::mail::class::NOT_SENT;
+use crate::mail::convert::{Converted, Survey, Want};
 use crate::mail::dsn::Dsn;
 use crate::mail::lines::Measure;
 use crate::net::smtp::{Answer, Mail, Smtp};
@@ -141,7 +143,11 @@ impl Courier {
                 self.line = Some((at, line));
                 return self.deliver(at, parcel, to, &mut body, mark).map_err(Failed::Message);
             };
-            let answers = session.send(&mail, &mut body, mark).map_err(Failed::Message)?;
+            let answers = match session.takes(&mail) {
+                true => session.send(&mail, &mut body, mark),
+                false => send_converted(&mut session, parcel, &mail, mark),
+            };
+            let answers = answers.map_err(Failed::Message)?;
             let is_gone = was_open && session.was_gone();
             if session.is_usable() {
                 self.breaks = 0;
@@ -280,6 +286,31 @@ impl Courier {
             session.close();
         }
     }
+}
+
+/// For a server without 8BITMIME: converted where that is safe, else refused for good (RFC 6152 section 3).
+fn send_converted(
+    session: &mut Smtp,
+    parcel: &Parcel<'_>,
+    mail: &Mail<'_>,
+    mark: &mut dyn FnMut(&[usize]) -> Result<()>,
+) -> Result<Vec<Answer>> {
+    let reading = |why| Error::reading("the message", why);
+    let plan = match Survey::read(Want::SevenBit, &mut (parcel.open)()?).map_err(reading)?.plan() {
+        Ok(plan) => plan,
+        Err(why) => {
+            let reply =
+                format!("{NOT_SENT}5.6.3 it has bytes above 127, the server offers no 8BITMIME, and {why}");
+            return Ok(vec![Answer { outcome: Outcome::Never, reply }; mail.to.len()]);
+        }
+    };
+    let measure = Measure::read(&mut Converted::new((parcel.open)()?, &plan)).map_err(reading)?;
+    report::detail(format_args!(
+        "the server offers no 8BITMIME: {} part(s) go as quoted-printable",
+        plan.count()
+    ));
+    let mail = Mail { size: measure.size, eight_bit: measure.eight_bit, ..*mail };
+    session.send(&mail, &mut Converted::new((parcel.open)()?, &plan), mark)
 }
 
 /// The record of what became of a message.

@@ -142,21 +142,31 @@ fn parse(text: &str, home: Option<&Address>) -> Result<Vec<Mailbox>> {
         let what = format!("the address list holds the control character {:?}", c);
         return Err(Error::plain(Kind::Usage, what));
     }
+    let open = |what: &str| {
+        Error::plain(Kind::Usage, format!("{what} in the address list is opened and not closed"))
+    };
     let mut list = Vec::new();
     let mut current = Partial::default();
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match c {
-            '(' => current.comment = Some(comment(&mut chars)),
+            '(' => current.comment = Some(comment(&mut chars).ok_or_else(|| open("a comment"))?),
             '"' => {
-                let quoted = until(&mut chars, '"');
+                let quoted = until(&mut chars, '"').ok_or_else(|| open("a quoted text"))?;
                 current.name.push_str(&unescaped(&quoted));
                 current.bare.push_str(&format!("\"{quoted}\""));
             }
-            '<' => current.angle = Some(angle(&mut chars)),
-            '[' => current.bare.push_str(&format!("[{}]", until(&mut chars, ']'))),
+            '<' => current.angle = Some(angle(&mut chars).ok_or_else(|| open("a bracket"))?),
+            '[' => {
+                let literal = until(&mut chars, ']').ok_or_else(|| open("a bracket"))?;
+                current.bare.push_str(&format!("[{literal}]"));
+            }
             ',' | ';' => list.extend(std::mem::take(&mut current).finish(home)?),
-            // What stands before a colon is a group's name.
+            // What stands before a colon is a group's name, which is no address: those are not to be lost.
+            ':' if current.angle.is_some() || current.bare.contains(['@', '>']) => {
+                let what = format!("a colon in the address list stands after {:?}", current.bare.trim());
+                return Err(Error::plain(Kind::Usage, what));
+            }
             ':' => current = Partial::default(),
             _ => {
                 current.name.push(c);
@@ -226,34 +236,34 @@ impl fmt::Display for Mailbox {
 }
 
 /// Inside of brackets; a source route in front (RFC 5321 appendix C) is dropped.
-fn angle(chars: &mut std::str::Chars<'_>) -> String {
+fn angle(chars: &mut std::str::Chars<'_>) -> Option<String> {
     let mut text = String::new();
-    while let Some(c) = chars.next() {
-        match c {
+    loop {
+        match chars.next()? {
             '>' => break,
-            '"' => text.push_str(&format!("\"{}\"", until(chars, '"'))),
-            _ => text.push(c),
+            '"' => text.push_str(&format!("\"{}\"", until(chars, '"')?)),
+            c => text.push(c),
         }
     }
-    match text.strip_prefix('@').and_then(|rest| rest.split_once(':')) {
+    Some(match text.strip_prefix('@').and_then(|rest| rest.split_once(':')) {
         Some((_, after)) => after.to_string(),
         None => text,
-    }
+    })
 }
 
-/// Up to the closing character, escapes kept; the closing one is taken and left out.
-fn until(chars: &mut std::str::Chars<'_>, end: char) -> String {
+/// Up to the closing character, escapes kept; the closing one is taken and left out. `None` if it does not come.
+fn until(chars: &mut std::str::Chars<'_>, end: char) -> Option<String> {
     let mut text = String::new();
-    while let Some(c) = chars.next() {
+    loop {
+        let c = chars.next()?;
         if c == end {
-            break;
+            return Some(text);
         }
         text.push(c);
         if c == '\\' {
             text.extend(chars.next());
         }
     }
-    text
 }
 
 fn unescaped(text: &str) -> String {
@@ -266,9 +276,10 @@ fn unescaped(text: &str) -> String {
 }
 
 /// Comments nest.
-fn comment(chars: &mut std::str::Chars<'_>) -> String {
+fn comment(chars: &mut std::str::Chars<'_>) -> Option<String> {
     let (mut text, mut depth) = (String::new(), 1);
-    while let Some(c) = chars.next() {
+    loop {
+        let c = chars.next()?;
         match c {
             '(' => depth += 1,
             ')' => depth -= 1,
@@ -279,11 +290,10 @@ fn comment(chars: &mut std::str::Chars<'_>) -> String {
             _ => {}
         }
         if depth == 0 {
-            break;
+            return Some(text);
         }
         text.push(c);
     }
-    text
 }
 
 #[cfg(test)]
@@ -344,6 +354,40 @@ mod tests {
         list.into_iter().map(|each| (each.name, each.address.to_string())).collect()
     }
 
+    /// `Path` of RFC 5321 section 4.1.2 without source routes: what stands between the brackets, and what is left.
+    fn path(text: &str) -> Option<(&str, &str)> {
+        let inside = text.strip_prefix('<')?;
+        let (mut quoted, mut escaped) = (false, false);
+        for (at, c) in inside.char_indices() {
+            match c {
+                _ if c.is_control() => return None,
+                _ if escaped => escaped = false,
+                '\\' if quoted => escaped = true,
+                '"' => quoted = !quoted,
+                '>' if !quoted => return Some((&inside[..at], &inside[at + 1..])),
+                ' ' | '<' if !quoted => return None,
+                _ => {}
+            }
+        }
+        None
+    }
+
+    proptest::proptest! {
+        /// Whatever a list holds, each address in it is one whole path of an SMTP command.
+        #[test]
+        fn nothing_gets_out_of_the_brackets(text in "[a-c@.<>\"\\\\ ,;:()\\[\\]\r\n\0\u{e9}\u{202e}-]{0,40}") {
+            let home = Address::parse("me@by.example").unwrap();
+            for list in [parse_list(&text), parse_list_at(&text, &home)].into_iter().flatten() {
+                for Mailbox { address, .. } in list {
+                    let command = format!("<{address}> SIZE=1");
+                    proptest::prop_assert_eq!(path(&command), Some((address.as_str(), " SIZE=1")));
+                    proptest::prop_assert_eq!(&Address::parse(address.as_str()).unwrap(), &address);
+                    proptest::prop_assert!(address.as_str().len() <= LONGEST);
+                }
+            }
+        }
+    }
+
     #[test]
     fn bare_names_are_at_home() {
         let home = Address::parse("me@by.example").unwrap();
@@ -367,6 +411,9 @@ mod tests {
         assert_eq!(list("<@r.example,@s.example:a@x> (no (name) here)"), [bare("a@x")]);
         assert_eq!(list(r#""a,b"@x, <"c>d"@x>"#), [bare("\"a,b\"@x"), bare("\"c>d\"@x")]);
         assert_eq!(list("a@[IPv6:::1], b@x"), [bare("a@[IPv6:::1]"), bare("b@x")]);
+        for lost in ["a@x (b, c@x", "a@x, \"b <c@x>", "a@x, B <b@x, c@x", "a@x: b@x;", "<a@x> b: c@x;"] {
+            assert_eq!(parse_list(lost).map_err(|error| error.status()), Err(64), "{lost}");
+        }
         assert!(parse_list("a@x, b").is_err() && parse_list("a@x\r\nBcc: b@x").is_err());
         assert!(parse_one("a@x, b@x").is_err() && parse_one("").is_err());
     }

@@ -140,6 +140,15 @@ pub fn read_head(bytes: &[u8], at: usize, end: usize, limit: usize, open: &Bound
     Head { range: range_to(end), body: end, cut: end - at > limit }
 }
 
+/// True if one of these lines begins a field that says what a body is and how it is encoded.
+pub fn speaks_of_body(lines: &[u8]) -> bool {
+    let names = [&b"content-type"[..], b"content-disposition", b"content-transfer-encoding"];
+    memchr::memchr_iter(b'\n', lines).any(|at| {
+        let line = &lines[at + 1..];
+        names.iter().any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+    })
+}
+
 /// `field-name ":"`: printable characters without blanks; blanks before the colon are obsolete but seen.
 fn is_field(line: &[u8]) -> bool {
     let Some(colon) = memchr::memchr(b':', line) else { return false };

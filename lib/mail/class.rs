@@ -27,6 +27,9 @@ pub enum Class {
     Other,
 }
 
+/// What we say of a message that a server's abilities rule out, with the code that the server would give (RFC 3463).
+pub const NOT_SENT: &str = "not sent: ";
+
 const CLASSES: [Class; 8] = [
     Class::NoUser,
     Class::BlockedIp,
@@ -54,8 +57,11 @@ impl Class {
     }
 
     /// The class of a reply such as `550 5.1.1 no such user`; `None` unless it begins with a code that refuses
-    /// (4xx, 5xx; RFC 5321 section 4.2.1, RFC 3463).
+    /// (4xx, 5xx; RFC 5321 section 4.2.1, RFC 3463), or is our own word that it was `not sent: 5.3.4 too large`.
     pub fn of_reply(reply: &str) -> Option<Class> {
+        if let Some(own) = reply.strip_prefix(NOT_SENT) {
+            return Class::of_reply(&format!("550 {own}"));
+        }
         let code = reply.get(..3).filter(|code| code.bytes().all(|b| b.is_ascii_digit()))?;
         if !code.starts_with(['4', '5']) || reply.as_bytes().get(3).is_some_and(u8::is_ascii_digit) {
             return None;

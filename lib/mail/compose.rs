@@ -10,7 +10,8 @@ use lettre::message::header::{
 };
 use lettre::message::{Body, Mailbox as LettreMailbox, Mailboxes, Message, MultiPart, SinglePart, header};
 
-use super::address::{Address, Mailbox};
+use super::address::{self, Address, Mailbox};
+use super::lines::LONGEST_LINE;
 use super::outgoing::Stamp;
 use crate::error::{Error, Kind, Result};
 
@@ -18,9 +19,6 @@ mod base64;
 mod name;
 pub use base64::{Base64Lines, base64_len};
 use name::{PartDisposition, PartType};
-
-/// The longest line a message may have (RFC 5322 section 2.1.1).
-const LONGEST_LINE: usize = 998;
 
 /// What is to be said to whom.
 #[derive(Clone, Debug)]
@@ -234,6 +232,29 @@ fn is_message_id(text: &str) -> bool {
     text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).is_some_and(|inner| {
         inner.contains('@') && inner.bytes().all(|b| (33..=126).contains(&b) && b != b'<' && b != b'>')
     })
+}
+
+/// A field of a finished message as ASCII, folded, with its line end; `None` for one that can't be: an address that is
+/// not ASCII itself, a field with parameters.
+pub fn encoded_field(name: &str, value: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    let text = match lower.as_str() {
+        "from" | "sender" | "reply-to" | "to" | "cc" | "resent-from" | "resent-to" | "resent-cc" => {
+            let list = address::parse_list(value).ok()?;
+            format!("{name}: {}\r\n", folded(&list).ok()?)
+        }
+        // Structured in a way of their own, or covered by a signature.
+        _ if lower.starts_with("content-") || lower.starts_with("dkim-") || lower.starts_with("arc-") => {
+            return None;
+        }
+        _ => {
+            let field = HeaderName::new_from_ascii(name.to_string()).ok()?;
+            let mut one = Headers::new();
+            one.insert_raw(HeaderValue::new(field, value.trim().to_string()));
+            one.to_string()
+        }
+    };
+    text.is_ascii().then_some(text)
 }
 
 /// Refuses what could begin another header field.

@@ -178,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_says_begin_is_no_uuencode() {
+        for text in [
+            "begin ",
+            "begin \n",
+            "x\nbegin \r\n#0V%T\nend\n",
+            "x\nbegin 644\n#0V%T\nend\n",
+            "begin 644 x\nno\n",
+        ] {
+            assert_eq!(find_uu(text.as_bytes(), 0), None, "{text:?}");
+        }
+        assert!(find_uu(b"begin \nbegin 644 x\n#0V%T\nend\n", 0).is_some());
+    }
+
+    #[test]
     fn labels_as_mailers_write_them() {
         assert_eq!(Encoding::parse(b"base64 "), Encoding::Base64);
         assert_eq!(Encoding::parse(b"\"BASE64\"; x"), Encoding::Base64);

@@ -3,6 +3,11 @@
 //! Pure and chunk by chunk. A bare LF or CR never gets out, so a message cannot smuggle a second one behind a
 //! server that reads line ends differently (RFC 5321 section 2.3.8).
 
+use std::io::{self, Read};
+
+/// The longest line a message may have, without its end (RFC 5322 section 2.1.1).
+pub const LONGEST_LINE: usize = 998;
+
 /// Brings bytes into lines, chunk by chunk.
 #[derive(Debug)]
 pub struct Lines {
@@ -26,35 +31,45 @@ impl Lines {
     /// Appends what `bytes` become to `out`.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
-        while let Some(first) = rest.first() {
-            if self.after_cr {
-                self.after_cr = false;
-                if *first == b'\n' {
-                    rest = &rest[1..];
-                } else {
-                    self.bare += 1;
-                }
-                self.end_line(out);
-                continue;
+        if let (Some(first), true) = (rest.first(), self.after_cr) {
+            self.after_cr = false;
+            match first {
+                b'\n' => rest = &rest[1..],
+                _ => self.bare += 1,
             }
-            if self.at_start && self.doubled_dots && *first == b'.' {
-                out.push(b'.');
-            }
-            let Some(end) = memchr::memchr2(b'\r', b'\n', rest) else {
-                self.at_start = false;
-                out.extend_from_slice(rest);
-                return;
-            };
-            self.at_start &= end == 0;
-            out.extend_from_slice(&rest[..end]);
-            if rest[end] == b'\r' {
-                self.after_cr = true;
-            } else {
-                self.bare += 1;
-                self.end_line(out);
-            }
-            rest = &rest[end + 1..];
+            self.end_line(out);
         }
+        // So much of the rest can go as it is, in one piece.
+        let mut good = 0;
+        loop {
+            if self.at_start && self.doubled_dots && rest.get(good) == Some(&b'.') {
+                out.extend_from_slice(&rest[..good]);
+                out.push(b'.');
+                rest = &rest[good..];
+                good = 0;
+            }
+            let Some(end) = memchr::memchr2(b'\r', b'\n', &rest[good..]).map(|at| good + at) else { break };
+            match (rest[end], rest.get(end + 1)) {
+                (b'\r', Some(b'\n')) => {
+                    good = end + 2;
+                    self.at_start = true;
+                }
+                (b'\r', None) => {
+                    out.extend_from_slice(&rest[..end]);
+                    self.after_cr = true;
+                    return;
+                }
+                _ => {
+                    out.extend_from_slice(&rest[..end]);
+                    self.bare += 1;
+                    self.end_line(out);
+                    rest = &rest[end + 1..];
+                    good = 0;
+                }
+            }
+        }
+        self.at_start &= good == rest.len();
+        out.extend_from_slice(rest);
     }
 
     /// Ends the last line if it has no end.
@@ -92,6 +107,20 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// Of all that `message` gives.
+    pub fn read(message: &mut dyn Read) -> io::Result<Measure> {
+        let mut measure = Measure::default();
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            match message.read(&mut chunk) {
+                Ok(0) => return Ok(measure),
+                Ok(n) => measure.feed(&chunk[..n]),
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
+    }
+
     /// Takes in the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;

@@ -6,6 +6,7 @@ mod boundary;
 pub mod class;
 pub mod cms;
 pub mod compose;
+pub mod convert;
 pub mod decode;
 pub mod dsn;
 pub mod header;

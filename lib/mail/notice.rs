@@ -8,6 +8,7 @@ use std::fmt::Write;
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::address::Address;
+use super::class::NOT_SENT;
 use super::outgoing::header_end;
 use crate::report::is_unsafe;
 
@@ -152,13 +153,14 @@ fn is_smtp(reply: &str) -> bool {
     reply.len() >= 3 && reply.bytes().take(3).all(|b| b.is_ascii_digit())
 }
 
-/// The enhanced code that the server gave (RFC 3463), or the one that says nothing more than `class`.
+/// The enhanced code that the server gave (RFC 3463), or we in its place, or the one that says nothing more than `class`.
 fn status_code(reply: &str, class: char) -> String {
-    let word = reply.split(' ').nth(1).unwrap_or_default();
+    let own = reply.strip_prefix(NOT_SENT);
+    let word = own.map_or_else(|| reply.split(' ').nth(1), |own| own.split(' ').next()).unwrap_or_default();
     let parts: Vec<&str> = word.split('.').collect();
     let is_code = parts.len() == 3
         && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-    match is_smtp(reply) && is_code && word.starts_with(class) {
+    match (own.is_some() || is_smtp(reply)) && is_code && word.starts_with(class) {
         true => word.to_string(),
         false => format!("{class}.0.0"),
     }
@@ -206,6 +208,8 @@ mod tests {
         assert!(!text.contains("secret body"), "{text}");
         assert_eq!(text.matches("--=_notice-q1--").count(), 1, "{text}");
         assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
+        let text = notice(About::Failure, "not sent: 5.3.4 9 bytes, but the server takes at most 1");
+        assert!(text.contains("Status: 5.3.4\r\nDiagnostic-Code: x-mailloop; not sent: 5.3.4 9 "), "{text}");
         let text = notice(About::Delay { until: "2026-11-26T10:00:00Z".parse().unwrap() }, "no route");
         assert!(
             text.contains("Action: delayed\r\nStatus: 4.0.0\r\nDiagnostic-Code: x-mailloop; no route\r\n"),

@@ -245,15 +245,6 @@ mod tests {
     }
 
     #[test]
-    fn floods_cost_linear_time() {
-        let start = std::time::Instant::now();
-        for flood in [b" =?a ?=a".as_slice(), b"=?a?Q?", b"=?a?Q?b?=", b"?=", b"=?"] {
-            decode(&flood.repeat(1 << 17));
-        }
-        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
-    }
-
-    #[test]
     fn a_comma_in_a_word_is_no_structure() {
         assert_eq!(blank(b"=?utf-8?Q?a,_b@c?= <d@e>"), "x <d@e>");
     }

@@ -7,6 +7,7 @@
 #[cfg(feature = "dkim")]
 pub mod dns;
 pub mod imap;
+mod scram;
 pub mod smtp;
 mod tls;
 mod wire;

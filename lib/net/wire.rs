@@ -3,7 +3,7 @@
 //! No wait is without a limit, and every wait for the other side ends at once when this process is asked to end.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
@@ -49,6 +49,9 @@ pub fn dial(peer: &Peer) -> Result<Wire> {
 
 /// The system's look-up knows no time limit, so it runs aside.
 fn look_up(server: &Server, limit: Duration) -> Result<Vec<SocketAddr>> {
+    if let Ok(address) = server.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, server.port)]);
+    }
     let (tell, told) = mpsc::channel();
     let (host, port) = (server.host.clone(), server.port);
     std::thread::spawn(move || tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter)));

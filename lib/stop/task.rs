@@ -118,7 +118,8 @@ pub fn was_called() -> bool {
     CALLS.with(Cell::get) == Calls::Came
 }
 
-pub(super) fn current() -> Option<Arc<Task>> {
+/// The task of this thread, to be called by others.
+pub fn current() -> Option<Arc<Task>> {
     TASK.with(|task| task.borrow().clone())
 }
 

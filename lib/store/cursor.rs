@@ -17,7 +17,8 @@
 //! After a crash the last `pending` without a `taken` says what to finish: those still in `tmp/` are renamed, those
 //! not there any more were renamed already (and perhaps moved on by a reader); both are then taken.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,29 +27,10 @@ use crate::durable::{Dir, Lock, Log};
 use crate::error::{Error, Kind, Result};
 use crate::mail::uids::Uids;
 
-/// A message of a commit group: its contents are durable in `tmp/`, its name is not final yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pending {
-    /// Its UID.
-    pub uid: u32,
-    /// Its name in `tmp/`.
-    pub tmp: String,
-    /// Its unique name.
-    pub name: String,
-    /// Its flag letters.
-    pub flags: String,
-}
+mod seen;
 
-/// A message that was passed over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// Its UID.
-    pub uid: u32,
-    /// Its size as the server tells it, where that was the reason.
-    pub size: Option<u64>,
-    /// Why, for people.
-    pub reason: String,
-}
+use seen::Line;
+pub use seen::{Pending, Seen, Skipped};
 
 /// The cursor of one source, locked for this process.
 #[derive(Debug)]
@@ -58,13 +40,7 @@ pub struct Cursor {
     dir: Dir,
     file: String,
     head: Head,
-    uidvalidity: Option<u32>,
-    taken: Uids,
-    pending: Vec<Pending>,
-    matched: HashSet<String>,
-    owed: BTreeMap<u32, i64>,
-    skipped: BTreeMap<u32, Skipped>,
-    settled: bool,
+    seen: Seen,
     lines: usize,
     octets: usize,
 }
@@ -76,32 +52,18 @@ struct Head {
     mailbox: String,
 }
 
-/// One line but the first; each field is one of the table's words.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Line {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uidvalidity: Option<u32>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pending: Vec<Pending>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    taken: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    matched: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    owed: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    paid: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    skipped: Vec<Skipped>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    settled: bool,
-}
-
 /// More lines than this are written anew as three.
 const COMPACT_BEYOND: usize = 1000;
 /// So are more octets: reading them takes time in every run.
 const COMPACT_OCTETS: usize = 64 << 10;
+
+impl Deref for Cursor {
+    type Target = Seen;
+
+    fn deref(&self) -> &Seen {
+        &self.seen
+    }
+}
 
 impl Cursor {
     /// Opens or begins the cursor of `source` in `dir` and locks it, waiting up to `limit` (75 if it is held).
@@ -119,93 +81,20 @@ impl Cursor {
             dir: dir.clone(),
             file,
             head,
-            uidvalidity: None,
-            taken: Uids::default(),
-            pending: Vec::new(),
-            matched: HashSet::new(),
-            owed: BTreeMap::new(),
-            skipped: BTreeMap::new(),
-            settled: false,
+            seen: Seen::default(),
             lines: lines.len().max(1),
             octets: lines.iter().map(String::len).sum(),
         };
         for line in lines.iter().skip(1) {
-            cursor.replay(line)?;
+            cursor.seen.replay(line, || dir.at(&cursor.file))?;
         }
         cursor.tidy()?;
         Ok(cursor)
     }
 
-    fn replay(&mut self, line: &str) -> Result<()> {
-        let damaged = |why: String| {
-            Error::new(Kind::Io, format!("cannot read {}", self.dir.at(&self.file).display()), why)
-                .hint("remove it to fetch everything anew; what lies in the Maildir is recognised")
-        };
-        let line: Line = serde_json::from_str(line).map_err(|why| damaged(why.to_string()))?;
-        let set = |text: &Option<String>| text.as_deref().map(str::parse::<Uids>).transpose();
-        let taken = set(&line.taken).map_err(damaged)?;
-        let paid = set(&line.paid).map_err(damaged)?;
-        self.apply(line, taken, paid);
-        Ok(())
-    }
-
-    fn apply(&mut self, line: Line, taken: Option<Uids>, paid: Option<Uids>) {
-        if let Some(number) = line.uidvalidity {
-            self.uidvalidity = Some(number);
-            self.taken = Uids::default();
-            self.matched.clear();
-            self.owed.clear();
-            self.skipped.clear();
-            self.settled = false;
-        }
-        if let Some(taken) = taken {
-            self.skipped.retain(|uid, _| !taken.contains(*uid));
-            if let Some(since) = line.owed {
-                self.owed.extend(taken.iter().map(|uid| (uid, since)));
-            }
-            self.taken.extend(&taken);
-            self.pending.clear();
-        }
-        if !line.pending.is_empty() {
-            self.pending = line.pending;
-        }
-        if let Some(paid) = paid {
-            self.owed.retain(|uid, _| !paid.contains(*uid));
-        }
-        self.skipped.extend(line.skipped.into_iter().map(|one| (one.uid, one)));
-        self.matched.extend(line.matched);
-        self.settled |= line.settled;
-    }
-
-    /// True once everything that there was has been taken under this UIDVALIDITY; before that, what lies in the
-    /// Maildir may be what the server has.
-    pub fn is_settled(&self) -> bool {
-        self.settled
-    }
-
-    /// Files of an older UIDVALIDITY that turned out to be messages taken under this one.
-    pub fn matched(&self) -> &HashSet<String> {
-        &self.matched
-    }
-
     /// Account and mailbox.
     pub fn owner(&self) -> (&str, &str) {
         (&self.head.account, &self.head.mailbox)
-    }
-
-    /// The UIDVALIDITY that the taken UIDs belong to.
-    pub fn uidvalidity(&self) -> Option<u32> {
-        self.uidvalidity
-    }
-
-    /// UIDs that need not be looked at again.
-    pub fn taken(&self) -> &Uids {
-        &self.taken
-    }
-
-    /// What a process that died was about to rename.
-    pub fn pending(&self) -> &[Pending] {
-        &self.pending
     }
 
     /// UIDs are those of another UIDVALIDITY from now on.
@@ -231,20 +120,10 @@ impl Cursor {
         self.write(line, Some(uids.clone()), None)
     }
 
-    /// With what something is still to be done on the server, and since when (seconds since 1970).
-    pub fn owed(&self) -> &BTreeMap<u32, i64> {
-        &self.owed
-    }
-
     /// With these nothing more is to be done on the server.
     pub fn pay(&mut self, uids: &Uids) -> Result<()> {
         let line = Line { paid: Some(uids.to_string()), ..Line::default() };
         self.write(line, None, Some(uids.clone()))
-    }
-
-    /// What was passed over and not taken since.
-    pub fn skipped(&self) -> &BTreeMap<u32, Skipped> {
-        &self.skipped
     }
 
     /// These were looked at and not taken.
@@ -270,33 +149,33 @@ impl Cursor {
         self.octets += text.len();
         self.log.append(&[text])?;
         self.lines += 1;
-        self.apply(line, taken, paid);
+        self.seen.apply(line, taken, paid);
         Ok(())
     }
 
     fn compact(&mut self) -> Result<()> {
         let mut lines = vec![json(&self.head)?];
-        if let Some(uidvalidity) = self.uidvalidity {
+        if let Some(uidvalidity) = self.seen.uidvalidity {
             lines.push(json(&Line { uidvalidity: Some(uidvalidity), ..Line::default() })?);
         }
-        let mut matched: Vec<String> = self.matched.iter().cloned().collect();
+        let mut matched: Vec<String> = self.seen.matched.iter().cloned().collect();
         matched.sort();
-        let taken = Some(self.taken.to_string());
-        lines.push(json(&Line { taken, matched, settled: self.settled, ..Line::default() })?);
+        let taken = Some(self.seen.taken.to_string());
+        lines.push(json(&Line { taken, matched, settled: self.seen.settled, ..Line::default() })?);
         let mut owed: BTreeMap<i64, Uids> = BTreeMap::new();
-        for (uid, since) in &self.owed {
+        for (uid, since) in &self.seen.owed {
             owed.entry(*since).or_default().insert(*uid);
         }
         for (since, uids) in owed {
             let line = Line { taken: Some(uids.to_string()), owed: Some(since), ..Line::default() };
             lines.push(json(&line)?);
         }
-        if !self.skipped.is_empty() {
-            let skipped = self.skipped.values().cloned().collect();
+        if !self.seen.skipped.is_empty() {
+            let skipped = self.seen.skipped.values().cloned().collect();
             lines.push(json(&Line { skipped, ..Line::default() })?);
         }
-        if !self.pending.is_empty() {
-            lines.push(json(&Line { pending: self.pending.clone(), ..Line::default() })?);
+        if !self.seen.pending.is_empty() {
+            lines.push(json(&Line { pending: self.seen.pending.clone(), ..Line::default() })?);
         }
         self.dir.replace(&self.file, (lines.join("\n") + "\n").as_bytes(), 0o600)?;
         (self.log, _) = Log::open(&self.dir, &self.file)?;

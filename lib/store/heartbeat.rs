@@ -83,6 +83,16 @@ pub fn read(state: &Dir, name: &str) -> Option<Heartbeat> {
     serde_json::from_slice(&bytes).ok()
 }
 
+/// The loops that ever ran with this state, by their last heartbeats.
+pub fn all(state: &Dir) -> Result<Vec<Heartbeat>> {
+    let names = state.names()?;
+    let beats = names.iter().filter(|name| name.to_string_lossy().starts_with("heartbeat-"));
+    let beats = beats.filter_map(|name| serde_json::from_slice(&state.read(name).ok()??).ok());
+    let mut beats: Vec<Heartbeat> = beats.filter(|beat: &Heartbeat| beat.mode != "fetch").collect();
+    beats.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(beats)
+}
+
 /// Names from the configuration may hold anything; in a file name, letters, digits, `-` and `_` stand for themselves.
 pub(crate) fn safe(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';

@@ -18,13 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::durable::{self, Dir, Lock, Log};
 use crate::error::{Error, Kind, Result};
 use crate::record::{self, VERSION};
 
+mod line;
 mod read;
+use line::{digest, key_start, learn, short};
 pub use read::{Mark, entries, files, files_since, size};
 
 /// The directory within the output directory.
@@ -122,15 +123,18 @@ impl Journal {
     }
 
     /// Notes messages as finished, durable on return. Their files must be durable under their names before.
-    /// An entry that stands there already is not written again.
-    pub fn append(&mut self, entries: &[Entry]) -> Result<()> {
+    ///
+    /// An entry that stands there already is not written again. Those with a file that is new (`is_new`, by position)
+    /// are taken for new without reading the journal for it: a run over one message should not pay for all before it.
+    pub fn append(&mut self, entries: &[Entry], is_new: &dyn Fn(usize) -> bool) -> Result<()> {
         let mut new = Vec::with_capacity(entries.len());
         let mut lines = self.desk.lines();
-        for entry in entries {
+        for (at, entry) in entries.iter().enumerate() {
             let line = serde_json::to_string(entry)
                 .map_err(|why| Error::new(Kind::Internal, "cannot write a journal entry", why))?;
             let digest = digest(line.as_bytes());
-            if lines.find(&entry.key)? != Some(digest) {
+            let is_unread = lines.finished.is_none() && is_new(at);
+            if !new.contains(&line) && (is_unread || lines.find(&entry.key)? != Some(digest)) {
                 if let Some(finished) = &mut lines.finished {
                     finished.insert(short(&entry.key), digest);
                 }
@@ -209,46 +213,6 @@ impl Desk {
     }
 }
 
-fn learn(finished: &mut HashMap<[u8; 16], u64>, line: &[u8]) {
-    if let Some(key) = key_of(line) {
-        finished.insert(short(&key), digest(line));
-    }
-}
-
-/// The key of a line. Ours begin with it; reading the whole line as JSON would cost ten times as long.
-fn key_of(line: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Key {
-        key: String,
-    }
-    let plain = line.strip_prefix(br#"{"v":1,"key":""#).and_then(|rest| {
-        let end = memchr::memchr2(b'"', b'\\', rest)?;
-        (rest[end] == b'"').then(|| String::from_utf8(rest[..end].to_vec()).ok())?
-    });
-    plain.or_else(|| serde_json::from_slice(line).ok().map(|Key { key }| key))
-}
-
-/// How a line with this key begins.
-fn key_start(key: &str) -> Result<Vec<u8>> {
-    let key = serde_json::to_string(key)
-        .map_err(|why| Error::new(Kind::Internal, "cannot write a journal entry", why))?;
-    Ok(format!(r#"{{"v":{VERSION},"key":{key},"#).into_bytes())
-}
-
-fn short(key: &str) -> [u8; 16] {
-    let digest = Sha256::digest(key.as_bytes());
-    let mut short = [0; 16];
-    short.copy_from_slice(&digest[..16]);
-    short
-}
-
-fn digest(line: &[u8]) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    line.hash(&mut hasher);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,8 +230,8 @@ mod tests {
         let out = Dir::open(temp.path()).unwrap();
         assert!(entries(temp.path()).unwrap().next().is_none());
         let mut journal = Journal::open(&out, Duration::ZERO, true).unwrap();
-        journal.append(&[entry("a", "1.pdf"), entry("b", "2.pdf")]).unwrap();
-        journal.append(&[entry("a", "3.pdf"), entry("b", "2.pdf")]).unwrap();
+        journal.append(&[entry("a", "1.pdf"), entry("b", "2.pdf")], &|_| false).unwrap();
+        journal.append(&[entry("a", "3.pdf"), entry("b", "2.pdf")], &|at| at == 0).unwrap();
         assert!(journal.desk().has("a").unwrap() && !journal.desk().has("c").unwrap());
         let names: Vec<_> =
             files(temp.path()).unwrap().map(|file| file.path.get().unwrap().to_path_buf()).collect();
@@ -277,7 +241,7 @@ mod tests {
         let text = std::fs::read_to_string(temp.path().join(PLACE).join(JOURNAL)).unwrap();
         assert_eq!(text.lines().count(), 3);
         // A path that leads elsewhere did not come from us, and a line without an end never became true.
-        journal.append(&[entry("c", "../x"), entry("d", "/x"), entry("e\"\\", "sub/x")]).unwrap();
+        journal.append(&[entry("c", "../x"), entry("d", "/x"), entry("e\"\\", "sub/x")], &|_| true).unwrap();
         let path = temp.path().join(PLACE).join(JOURNAL);
         let torn = std::fs::read_to_string(&path).unwrap() + r#"{"v":1,"key":"f"#;
         std::fs::write(&path, torn).unwrap();
@@ -296,7 +260,7 @@ mod tests {
         first.release();
         let mut second = Journal::open(&out, Duration::ZERO, true).unwrap();
         assert!(!second.desk().place().has("new.1"));
-        second.append(&[entry("k", "f")]).unwrap();
+        second.append(&[entry("k", "f")], &|_| true).unwrap();
         drop(second);
         assert!(!first.desk().has("k").unwrap());
         first.lock(Duration::ZERO).unwrap();

@@ -53,7 +53,8 @@ impl Proofs {
         let start = format!("{{\"message\":\"{message}\",");
         let own = bytes.split(|byte| *byte == b'\n').filter(|line| line.starts_with(start.as_bytes()));
         let lines = own.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-        Ok(lines.filter(|line| line.v == VERSION && line.terms == self.terms).last().map(|line| line.proof))
+        let mut fitting = lines.filter(|line| line.v == VERSION && line.terms == self.terms);
+        Ok(fitting.next_back().map(|line| line.proof))
     }
 
     /// Keeps it; what may be told better another time is not kept.

@@ -23,7 +23,7 @@
 //! other files. The spool knows no SMTP: a `run` marks `trying` before the final dot and settles after the answer.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -103,12 +103,15 @@ impl Spool {
                 .map_err(|why| Error::creating(self.mail.at(id), why).with_kind(Kind::Io))?;
             self.mail.sync()
         });
-        if accepted.is_err() {
+        accepted.map_err(|error| {
             // Whoever is told that it failed sends it again, so it must not be sent from here.
             let _ = self.mail.rename_new(id, &self.tmp, id);
             let _ = remove_all(&dir, &self.tmp, id);
-        }
-        accepted
+            match self.mail.has(id) {
+                true => error.hint(format!("it lies in the queue all the same: mail-queue drop {id}")),
+                false => error,
+            }
+        })
     }
 
     fn write(&self, dir: &Dir, envelope: &Envelope, to: &[Address], message: &mut dyn Read) -> Result<()> {
@@ -120,7 +123,7 @@ impl Spool {
         let mut files = vec![put("message", &mut |file| copy(message, file, &path))?];
         let mut text = |name: &str, text: String| {
             files.push(put(name, &mut |file| {
-                file.write_all(text.as_bytes()).map_err(|why| Error::writing(dir.at(name), why))
+                durable::write(file, text.as_bytes()).map_err(|why| Error::writing(dir.at(name), why))
             })?);
             Ok(())
         };
@@ -291,7 +294,7 @@ fn copy(message: &mut dyn Read, file: &mut File, path: &std::path::Path) -> Resu
             Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
             Err(why) => return Err(Error::reading("the message", why)),
         };
-        file.write_all(&chunk[..n]).map_err(|why| Error::writing(path, why))?;
+        durable::write(file, &chunk[..n]).map_err(|why| Error::writing(path, why))?;
     }
 }
 

@@ -246,3 +246,62 @@ fn a_directory_that_cannot_be_read_does_not_hide_the_rest() {
         false => assert!(ran.status == Some(66) && ran.err_text().contains(".locked"), "{}", ran.shown()),
     }
 }
+
+#[test]
+fn a_head_that_is_cut_is_told_where_it_may_have_hidden_something() {
+    let bench = Bench::new();
+    let filler = "X-Filler: ".to_string() + &"x".repeat(2000) + "\n";
+    bench.write("hidden.eml", filler.clone() + &message("m", &[attached("a.pdf", &pdf("a"))]));
+    bench.write(
+        "shown.eml",
+        message("m", &[attached("a.pdf", &pdf("a"))]).replacen("\n\n", &format!("\n{filler}\n"), 1),
+    );
+    let ran = dissect(&bench).args(["--max-header", "1000", "hidden.eml"]).run();
+    assert_eq!(ran.status, Some(65), "{}", ran.shown());
+    let ran = ran.err_has("cannot save all of hidden.eml: head longer than 1000 bytes");
+    assert_eq!(ran.err_text().lines().count(), 1);
+    dissect(&bench).args(["--max-header", "1000", "shown.eml"]).run().ok();
+    assert_eq!(names(&bench), ["a.pdf"]);
+}
+
+#[test]
+fn each_part_that_is_not_written_is_told_with_its_message() {
+    let bench = Bench::new();
+    let two =
+        |seed: &str| message("m", &[attached("a.pdf", &pdf(seed)), attached("b.pdf", &pdf(&seed.repeat(2)))]);
+    bench.write("1.eml", two("one"));
+    bench.write("2.eml", two("two"));
+    // Every name for the first file of the first message is taken.
+    let digest = sha256(&pdf("one"));
+    for name in ["a", &format!("a-{}", &digest[..8]), &format!("a-{}", &digest[..16]), &format!("a-{digest}")]
+    {
+        std::fs::create_dir_all(bench.path(&format!("out/{name}.pdf"))).unwrap();
+    }
+    let ran = dissect(&bench).args(["1.eml", "2.eml"]).run();
+    assert_eq!(ran.status, Some(73), "{}", ran.shown());
+    let ran = ran.err_has("cannot save part 1, 2 of 1.eml: part 1: cannot create");
+    assert_eq!((ran.err_text().lines().count(), ran.lines().len()), (1, 2), "{}", ran.shown());
+}
+
+#[test]
+fn a_full_disk_names_every_message_that_was_not_saved() {
+    if !cfg!(debug_assertions) {
+        eprintln!("not run: a release build has no numbered steps");
+        return;
+    }
+    let bench = Bench::new();
+    for n in ["1", "2"] {
+        bench.write(&format!("{n}.eml"), message(n, &[attached(&format!("{n}.pdf"), &pdf(n))]));
+    }
+    let run = |name: &str, value: &str| dissect(&bench).args(["1.eml", "2.eml"]).env(name, value).run();
+    run("MAILLOOP_STEPS", "steps").ok();
+    let steps = String::from_utf8(bench.read("steps")).unwrap();
+    let number = |name: &str| steps.lines().find_map(|line| line.strip_suffix(name)).expect(name).trim();
+    for step in ["sync-group", "append"] {
+        std::fs::remove_dir_all(bench.path("out")).unwrap();
+        // The lock, the journal and their directories are made anew: the same steps.
+        let ran = run("MAILLOOP_FAIL", number(step));
+        assert_eq!((ran.status, ran.out_text().as_str()), (Some(74), ""), "{step}\n{}", ran.shown());
+        ran.err_has("cannot save part 1 of 1.eml: ").err_has("cannot save part 1 of 2.eml: ");
+    }
+}

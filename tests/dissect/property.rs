@@ -22,6 +22,7 @@ fn mail() -> impl Strategy<Value = Vec<u8>> {
         Just(b"From: a@b\n".to_vec()),
         Just(b"From a@b Sat Nov 21 10:00:00 2026\n".to_vec()),
         Just(b"begin 644 x\n#0V%T\nend\n".to_vec()),
+        Just(b"begin ".to_vec()),
         Just(b"eJ8+IgEA\n".to_vec()),
         Just(b"--b\r\n".to_vec()),
         Just(b"--b--\n".to_vec()),

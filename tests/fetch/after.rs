@@ -127,8 +127,8 @@ fn flags_need_neither() {
 #[test]
 fn cut_in_the_middle_of_a_move_it_is_made_up_for() {
     let desk = Desk::new();
-    let cut = format!("C: a6 UID COPY 7 \"Old\"\nS: a6 OK x\nC: a7 UID STORE *\nCLOSE\n");
-    let ran = desk.run("move:Old", up_to("UIDPLUS") + SELECT + &cut).fails(75);
+    let cut = "C: a6 UID COPY 7 \"Old\"\nS: a6 OK x\nC: a7 UID STORE *\nCLOSE\n";
+    let ran = desk.run("move:Old", up_to("UIDPLUS") + SELECT + cut).fails(75);
     assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
     let again = up_to("UIDPLUS");
     let again = again.split("C: a3").next().unwrap().to_string() + &SELECT.replace("a5", "a3");

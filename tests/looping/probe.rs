@@ -62,3 +62,18 @@ fn what_looks_like_a_probe_is_none() {
     run.signal(Signal::TERM);
     run.wait();
 }
+
+#[test]
+fn a_probe_that_cannot_be_sent_waits_for_its_time() {
+    let home = Home::new("run");
+    home.edit(|text| text + &PROBE.replace("200ms", "5m"));
+    let run = home.bench.cmd("mail-loop").arg("run").env("TMPDIR", home.bench.path("nowhere")).spawn();
+    until("it is told", || home.says("cannot send a probe"));
+    for name in ["one", "two", "three"] {
+        home.bench.deliver_pdf(name);
+        until("the loop works", || home.bench.counted().contains(&format!("{name}.pdf")));
+    }
+    run.signal(Signal::TERM);
+    let ran = run.wait();
+    assert_eq!(ran.err_text().matches("cannot send a probe").count(), 1, "{}", ran.shown());
+}

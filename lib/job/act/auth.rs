@@ -176,7 +176,7 @@ pub fn show(auth: &Auth, messages: &[PathBuf], records: &mut Records<'_>) -> Res
         } else {
             let text = format!("{}: {}: {said} {why}", path.display(), from.unwrap_or("no sender"));
             records.text(report::printable(&text).as_bytes())?;
-            verdict.notes.iter().for_each(|note| report::detail(note));
+            verdict.notes.iter().for_each(report::detail);
         }
         match verdict.proof {
             Proof::Proven { .. } => {}

@@ -1,7 +1,7 @@
 //! What is known of a file when it is decided on: its own bytes as they are now, and its message's.
 //!
 //! What a rule judges (type, sender) is read from bytes, never believed from a record. That a file came out of a
-//! message is what its record or the journal beside it says, as long as the digests there are those of the bytes.
+//! message is what its record or the journal over it says, as long as the digests there are those of the bytes.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -29,33 +29,56 @@ pub(super) struct Subject {
     given: bool,
 }
 
-/// The journals beside the files that were asked for, read again only for a name that they did not hold: a pipe of
-/// many paths does not read them for each.
+/// The journals that may hold the files that were asked for, beside them or one directory above (`mail-dissect --by`),
+/// read again only for a name that they did not hold: a pipe of many paths does not read them for each.
 #[derive(Default)]
-pub(super) struct Journals(HashMap<PathBuf, Beside>);
+pub(super) struct Journals {
+    journals: HashMap<PathBuf, Held>,
+    /// Of a directory with files: the one above it, and its name there.
+    above: HashMap<PathBuf, Option<(PathBuf, OsString)>>,
+}
 
+/// What a journal holds, by path below its directory.
 #[derive(Default)]
-struct Beside {
+struct Held {
     size: u64,
-    files: HashMap<OsString, File>,
+    files: HashMap<PathBuf, File>,
 }
 
 impl Journals {
     fn find(&mut self, path: &Path) -> Result<Option<File>> {
-        let (Some(out), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
-        let beside = self.0.entry(out.to_path_buf()).or_default();
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+        if let Some(found) = self.held(dir, Path::new(name))? {
+            return Ok(Some(found));
+        }
+        let above = self.above.entry(dir.to_path_buf()).or_insert_with(|| {
+            // A directory may be given by a link, or as `.`.
+            let whole = dir.canonicalize().ok()?;
+            Some((whole.parent()?.to_path_buf(), whole.file_name()?.to_os_string()))
+        });
+        let Some((out, sub)) = above.clone() else { return Ok(None) };
+        match self.held(&out, &Path::new(&sub).join(name)) {
+            // Anybody may have put that there, above what is ours; it says nothing to us.
+            Err(error) if error.kind() == Kind::Config => Ok(None),
+            found => found,
+        }
+    }
+
+    fn held(&mut self, out: &Path, below: &Path) -> Result<Option<File>> {
+        let held = self.journals.entry(out.to_path_buf()).or_default();
         let size = journal::size(out);
-        if !beside.files.contains_key(name) && size != beside.size {
-            beside.size = size;
-            beside.files.clear();
+        if !held.files.contains_key(below) && size != held.size {
+            held.size = size;
+            held.files.clear();
             for file in journal::files(out)? {
-                if let Some(name) = file.path.get().and_then(Path::file_name) {
+                let path = file.path.get().and_then(|path| path.strip_prefix(out).ok());
+                if let Some(path) = path.map(Path::to_path_buf) {
                     // Of several messages that brought the same file the first one counts.
-                    beside.files.entry(name.to_os_string()).or_insert(file);
+                    held.files.entry(path).or_insert(file);
                 }
             }
         }
-        Ok(beside.files.get(name).cloned())
+        Ok(held.files.get(below).cloned())
     }
 }
 
@@ -75,7 +98,7 @@ pub(super) struct Known {
 }
 
 impl Subject {
-    /// Takes an item; for a path the journal beside it is asked, if there are `journals` to ask.
+    /// Takes an item; for a path the journal of its directory is asked, if there are `journals` to ask.
     pub fn find(item: Item, journals: Option<&mut Journals>) -> Result<Subject> {
         match item {
             Item::Record(record) => {

@@ -6,13 +6,15 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
 use crate::error::{Error, Kind, Result};
 use crate::mail::part::{Held, Shelf};
 
 /// Files up to this size are read: for them that is faster than mapping.
-const SMALL: u64 = 512 * 1024;
+const SMALL: u64 = 16 * 1024;
+/// Files up to this size are mapped with all their pages at once, which costs far less than a fault for each.
+const AT_ONCE: u64 = 4 << 20;
 /// How much of what was decoded one message may keep in memory.
 const MEMORY: usize = 4 << 20;
 /// What is decoded goes to a file once it is longer than this.
@@ -50,7 +52,7 @@ impl Bytes {
             return Err(Error::new(Kind::NoInput, doing, "not a regular file"));
         }
         if meta.len() > SMALL {
-            return map(&file).map_err(failed);
+            return map(&file, meta.len()).map_err(failed);
         }
         let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
         file.read_to_end(&mut bytes).map_err(failed)?;
@@ -61,10 +63,9 @@ impl Bytes {
     pub fn of_stdin() -> Result<Bytes> {
         let failed = |why| Error::reading("standard input", why);
         let mut input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
-        let is_whole = input.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > SMALL)
-            && input.stream_position().is_ok_and(|at| at == 0);
-        if is_whole {
-            return map(&input).map_err(failed);
+        let length = input.metadata().map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+        if length > SMALL && input.stream_position().is_ok_and(|at| at == 0) {
+            return map(&input, length).map_err(failed);
         }
         let mut spill = Spill::new(std::env::temp_dir());
         let mut aside = spill.begin();
@@ -73,7 +74,11 @@ impl Bytes {
     }
 }
 
-fn map(file: &File) -> io::Result<Bytes> {
+fn map(file: &File, length: u64) -> io::Result<Bytes> {
+    let mut options = MmapOptions::new();
+    if length <= AT_ONCE {
+        options.populate();
+    }
     #[allow(
         unsafe_code,
         reason = "a message of any size in bounded memory; there is no safe way to map a file"
@@ -82,8 +87,11 @@ fn map(file: &File) -> io::Result<Bytes> {
     // files of a Spill have no name by which anybody could change them. Where somebody does change another file under
     // us, we read either bytes as mail (any bytes are); one that is cut short ends us by SIGBUS, which is as a kill at
     // any other moment: nothing is lost, and nothing was said that is not true.
-    let map = unsafe { Mmap::map(file)? };
-    let _ = map.advise(memmap2::Advice::Sequential);
+    let map = unsafe { options.map(file)? };
+    if length > AT_ONCE {
+        // Only advice.
+        let _ = map.advise(memmap2::Advice::Sequential);
+    }
     Ok(Bytes::Mapped(map))
 }
 
@@ -121,7 +129,10 @@ struct Aside<'a> {
 impl Aside<'_> {
     fn end(self) -> io::Result<Bytes> {
         match self.file {
-            Some(file) => map(&file),
+            Some(file) => {
+                let length = file.metadata()?.len();
+                map(&file, length)
+            }
             None => {
                 self.spill.memory -= self.start.len().min(self.spill.memory);
                 Ok(Bytes::Read(self.start))

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::Options;
 use super::bytes::{Bytes, Spill};
-use super::items::{self, Item, Job, Source};
+use super::items::Item;
+use super::messages::{self, Job, Source};
 use super::select::Looks;
 use super::take::describe;
 use crate::error::{Error, Kind, Result, Status};
@@ -148,7 +149,7 @@ fn each(
             Ok(!stop::requested())
         };
         match item {
-            Ok(item) => items::messages(item, &mut one)?,
+            Ok(item) => messages::messages(item, &mut one)?,
             Err(error) => drop(one(Err(error))?),
         }
         if stop::requested() {

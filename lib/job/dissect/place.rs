@@ -74,16 +74,20 @@ impl Group {
     ) -> (Vec<(Entry, Vec<record::File>)>, Result<()>) {
         let desk = journal.desk().clone();
         if sync && let Err(error) = self.sync_contents(out) {
-            self.messages.iter().for_each(|taken| taken.discard(&desk));
+            for taken in &self.messages {
+                taken.discard(&desk);
+                taken.lost(&error).iter().for_each(&mut *failed);
+            }
             return (Vec::new(), Err(error));
         }
-        let mut finished = Vec::with_capacity(self.messages.len());
+        let mut finished: Vec<(Taken, Vec<record::File>)> = Vec::with_capacity(self.messages.len());
         let mut dirs: Vec<Dir> = Vec::new();
         let mut placed: Vec<(Dir, SafeName)> = Vec::new();
         let mut broken = Ok(());
         for taken in self.messages {
-            if broken.is_err() {
+            if let Err(error) = &broken {
                 taken.discard(&desk);
+                taken.lost(error).iter().for_each(&mut *failed);
                 continue;
             }
             let before = placed.len();
@@ -94,12 +98,12 @@ impl Group {
                             dirs.push(file.dir.clone());
                         }
                     }
-                    finished.push((taken.entry, files));
+                    finished.push((taken, files));
                 }
                 Err(error) => {
                     taken.discard(&desk);
                     take_back(placed.split_off(before));
-                    let error = error.context(&taken.shown);
+                    let error = taken.given_up(error);
                     match error.kind() {
                         // Whatever came after would get the names of what failed.
                         Kind::Io => broken = Err(error),
@@ -109,12 +113,15 @@ impl Group {
             }
         }
         let durable = if sync { dirs.iter().try_for_each(Dir::sync) } else { Ok(()) };
-        let entries: Vec<Entry> = finished.iter().map(|(entry, files)| for_journal(entry, files)).collect();
-        if let Err(error) = durable.and_then(|()| journal.append(&entries)) {
+        let entries: Vec<Entry> =
+            finished.iter().map(|(taken, files)| for_journal(&taken.entry, files)).collect();
+        let is_new = |at: usize| finished[at].1.iter().any(|file| file.state == "written");
+        if let Err(error) = durable.and_then(|()| journal.append(&entries, &is_new)) {
             take_back(placed);
+            finished.iter().filter_map(|(taken, _)| taken.lost(&error)).for_each(|lost| failed(&lost));
             return (Vec::new(), Err(error));
         }
-        (finished, broken)
+        (finished.into_iter().map(|(taken, files)| (taken.entry, files)).collect(), broken)
     }
 
     fn sync_contents(&self, out: &Dir) -> Result<()> {
@@ -150,7 +157,9 @@ fn settle(taken: &Taken, desk: &Desk, placed: &mut Vec<(Dir, SafeName)>) -> Resu
                 record::File { state: "present".into(), path, ..file.record.clone() }
             }
             State::Present(name) => named(file, name, "present"),
-            State::Aside(temporary, _) => rename(file, temporary, desk, placed)?,
+            State::Aside(temporary, _) => rename(file, temporary, desk, placed).map_err(|error| {
+                error.context(format_args!("part {}", file.record.part.as_deref().unwrap_or_default()))
+            })?,
         };
         files.push(settled);
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
-use super::items::Job;
+use super::messages::Job;
 use super::take::{Taken, Taker, Trouble};
 use crate::error::{Error, Kind};
 

@@ -2,7 +2,7 @@
 //! process may have.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 
 use sha2::{Digest, Sha256};
 
@@ -152,7 +152,7 @@ impl Taker<'_> {
             return Ok(Written::Whole);
         }
         let (temporary, mut handle) = self.desk.begin()?;
-        if let Err(why) = handle.write_all(&bytes) {
+        if let Err(why) = durable::write(&mut handle, &bytes) {
             let _ = self.desk.discard(&temporary);
             return Err(Error::writing(self.desk.place().at(&temporary), why));
         }

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
+use crate::durable;
+
 /// A file that is hashed while it is written.
 pub(super) struct Sink<'a> {
     pub file: &'a File,
@@ -19,7 +21,7 @@ impl Write for Sink<'_> {
             self.room = 0;
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let written = self.file.write(bytes)?;
+        let written = durable::step("write", || self.file.write(bytes))?;
         self.room -= written as u64;
         self.digest.update(&bytes[..written]);
         Ok(written)

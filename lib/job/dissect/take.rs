@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Options;
 use super::bytes::{Bytes, Spill};
-use super::items::{Job, Source};
+use super::messages::{Job, Source};
 use super::save::OPEN;
 use super::select::Looks;
 use crate::durable::Dir;
@@ -86,6 +86,19 @@ impl Taken {
         }
     }
 
+    /// That what was written aside is given up, if there was something.
+    pub fn lost(&self, why: &Error) -> Option<Error> {
+        let aside = self.files.iter().filter(|file| matches!(file.state, State::Aside(..)));
+        let parts: Vec<&str> = aside.filter_map(|file| file.record.part.as_deref()).collect();
+        let doing = || format!("cannot save part {} of {}", parts.join(", "), self.shown);
+        (!parts.is_empty()).then(|| Error::new(why.kind(), doing(), why))
+    }
+
+    /// The error for the whole message when one part of it failed.
+    pub fn given_up(&self, error: Error) -> Error {
+        self.lost(&error).unwrap_or_else(|| error.context(&self.shown))
+    }
+
     /// Removes what was written aside.
     pub fn discard(&self, desk: &Desk) {
         for file in &self.files {
@@ -151,7 +164,7 @@ impl Taker<'_> {
             taken.entry.message.sha256 = Some(sha256.clone());
             let Err(error) = done else { return Ok(Some(taken)) };
             taken.discard(&self.desk);
-            let error = error.context(&taken.shown);
+            let error = taken.given_up(error);
             Err(if error.kind() == Kind::Io { Trouble::Disk(error) } else { Trouble::Message(error) })
         })
     }
@@ -174,7 +187,8 @@ impl Taker<'_> {
                 taken.entry.notes.push(note);
             }
             if self.options.select.takes(part, &looks) {
-                self.part(taken, &tree, part, looks, key)?;
+                let saved = self.part(taken, &tree, part, looks, key);
+                saved.map_err(|error| error.context(format_args!("part {}", part.number)))?;
             }
         }
         self.close_some(taken, OPEN)?;

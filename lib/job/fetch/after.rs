@@ -8,7 +8,6 @@ use super::Fetcher;
 use super::group::Group;
 use crate::error::{Error, Kind, Result, Status};
 use crate::mail::uids::Uids;
-use crate::report;
 use crate::store::maildir::{Maildir, Name};
 
 /// What is done on the server with a message once it is durable here.
@@ -76,7 +75,7 @@ impl After {
     }
 
     /// Those whose time has come.
-    fn due(&self, owed: &BTreeMap<u32, i64>, now: i64) -> Uids {
+    pub(super) fn due(&self, owed: &BTreeMap<u32, i64>, now: i64) -> Uids {
         let age = match self {
             After::DeleteAfter(days) => i64::from(*days) * 24 * 3600,
             _ => 0,
@@ -99,8 +98,7 @@ pub(super) fn settle(fetcher: &mut Fetcher<'_>, name: &str, group: &mut Group) -
     if !stay.is_empty() {
         group.cursor.pay(&stay.into_iter().collect())?;
     }
-    if fetcher.options.dry_run || go.is_empty() {
-        report::say(format_args!("{}: {} to be settled on the server", fetcher.options.of(name), go.len()));
+    if go.is_empty() {
         return Ok(Status::DONE);
     }
     let opened = fetcher.open_to_change(name)?;

@@ -1,12 +1,14 @@
 //! `mail-fetch --idle`: stays, and fetches what comes when it comes.
 //!
 //! Each account has a first connection that looks at all its mailboxes every now and then and waits on the first one
-//! between; every other mailbox has a connection of its own to wait on, where the server grants it. A line that breaks
+//! between; every other mailbox has a connection of its own to wait on, where the server grants it; where it does not,
+//! the first connection asks for it more often. A line that breaks
 //! or falls silent is made anew after a growing pause; a refused login ends that account.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use super::group::{Out, nobody_reads};
 use super::{Fetcher, Options};
 use crate::durable::Dir;
 use crate::error::{Error, Kind, Result, Status};
+use crate::net::imap::is_crowded;
 use crate::report::{self, Records};
 use crate::retry;
 use crate::stop;
@@ -24,12 +27,16 @@ pub struct Keep {
     /// The server is asked at least this often, whatever IDLE says; a line that died is found within this and one
     /// time limit.
     pub every: Duration,
+    /// So often those mailboxes are asked for that the server grants no connection of their own.
+    pub poll: Duration,
     /// Where the heartbeats `heartbeat-fetch-ACCOUNT` are written: when the server last answered.
     pub state: Dir,
 }
 
 /// A mailbox that is refused a connection so often is left to the account's first connection.
 const TRIES: u32 = 3;
+/// A server that granted no more connections may grant one later.
+const TRY_AGAIN: Duration = Duration::from_secs(600);
 
 /// Fetches until we are asked to end, or until no account is left that could log in.
 pub fn keep(options: &[Options], keep: &Keep, records: &mut Records) -> Status {
@@ -39,7 +46,7 @@ pub fn keep(options: &[Options], keep: &Keep, records: &mut Records) -> Status {
         for options in options {
             let (status, out) = (&status, &out);
             scope.spawn(move || {
-                let stay = Stay { options, keep, out, waited_on: Mutex::default(), beat: Mutex::default() };
+                let stay = Stay::new(options, keep, out);
                 if let Err(error) = std::thread::scope(|scope| stay.first(scope)) {
                     report::trouble(&error);
                     if let Ok(mut status) = status.lock() {
@@ -60,15 +67,44 @@ struct Stay<'a, 'b, 'r> {
     /// Mailboxes with a connection of their own, or that are not to have one.
     waited_on: Mutex<BTreeSet<String>>,
     beat: Mutex<Heartbeat>,
+    /// When the server last said that it grants no more connections; held while one is made.
+    full: Mutex<Option<Instant>>,
+    told_full: AtomicBool,
+    /// How many mailboxes are left to the first connection.
+    without: AtomicUsize,
+    /// The first connection was refused for there being too many.
+    make_room: AtomicBool,
 }
 
-impl Stay<'_, '_, '_> {
+/// How a mailbox's own connection ended, if not in trouble.
+enum Own {
+    /// Everything ends.
+    Ended,
+    /// It cannot be had for the time being.
+    NoRoom,
+}
+
+impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
+    fn new(options: &'a Options, keep: &'a Keep, out: &'a Out<'b, 'r>) -> Stay<'a, 'b, 'r> {
+        Stay {
+            options,
+            keep,
+            out,
+            waited_on: Mutex::default(),
+            beat: Mutex::default(),
+            full: Mutex::default(),
+            told_full: AtomicBool::default(),
+            without: AtomicUsize::default(),
+            make_room: AtomicBool::default(),
+        }
+    }
+
     /// The first connection, again and again.
     fn first<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Result<()> {
         let mut failures = 0;
         while !self.is_over() {
             let begun = Instant::now();
-            let Err(error) = guarded(|| self.connection(self.options, Some(scope))) else { return Ok(()) };
+            let Err(error) = guarded(|| self.first_connection(scope)) else { return Ok(()) };
             if self.is_over() {
                 return Ok(());
             }
@@ -89,40 +125,112 @@ impl Stay<'_, '_, '_> {
         let mut failures = 0;
         while !self.is_over() {
             let begun = Instant::now();
-            let Err(error) = guarded(|| self.connection(&options, None)) else { return };
-            if self.is_over() {
-                return;
+            match guarded(|| self.own_connection(&options)) {
+                Ok(Own::Ended) => return,
+                Ok(Own::NoRoom) => {
+                    self.without.fetch_add(1, Ordering::SeqCst);
+                    stop::sleep(TRY_AGAIN);
+                    self.without.fetch_sub(1, Ordering::SeqCst);
+                    failures = 0;
+                }
+                Err(_) if self.is_over() => return,
+                Err(error) => {
+                    failures = again(failures, begun);
+                    if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused) || failures > TRIES
+                    {
+                        let name = self.options.of(name);
+                        report::detail(format_args!("{error}; {name} is asked for every now and then"));
+                        self.without.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    }
+                    pause(failures, &error);
+                }
             }
-            failures = again(failures, begun);
-            if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused) || failures > TRIES {
-                report::detail(format_args!(
-                    "{error}; {} is asked for every now and then",
-                    self.options.of(name)
-                ));
-                return;
-            }
-            pause(failures, &error);
         }
     }
 
-    /// One connection, for as long as it holds.
-    fn connection<'scope>(
+    /// A connection for one mailbox, for as long as it holds.
+    fn own_connection(&self, options: &Options) -> Result<Own> {
+        let Some(fetcher) = self.enter(options)? else { return Ok(Own::NoRoom) };
+        self.stay_on(fetcher, None)
+    }
+
+    /// Connects, one mailbox at a time; `None` where the server grants no more connections. After it has said so it is
+    /// not asked for a while: a refused login for every mailbox would look like an attack.
+    fn enter<'o>(&self, options: &'o Options) -> Result<Option<Fetcher<'o>>> {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        if full.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
+            return Ok(None);
+        }
+        match Fetcher::connect(options) {
+            Err(error) if is_crowded(&error) => {
+                *full = Some(Instant::now());
+                self.tell_full(&error);
+                Ok(None)
+            }
+            done => {
+                *full = None;
+                done.map(Some)
+            }
+        }
+    }
+
+    fn tell_full(&self, error: &Error) {
+        if !self.told_full.swap(true, Ordering::SeqCst) {
+            report::say(format_args!(
+                "{error}; mailboxes without a connection of their own are asked for every {} s",
+                self.pause_between().as_secs()
+            ));
+        }
+    }
+
+    fn pause_between(&self) -> Duration {
+        self.keep.poll.min(self.keep.every)
+    }
+
+    /// The account's first connection, for as long as it holds.
+    fn first_connection<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Result<()> {
+        match Fetcher::connect(self.options) {
+            Ok(fetcher) => {
+                self.make_room.store(false, Ordering::SeqCst);
+                self.stay_on(fetcher, Some(scope)).map(|_| ())
+            }
+            Err(error) => {
+                if is_crowded(&error) {
+                    // It looks after all the others: one of them makes room, when it next wakes.
+                    self.make_room.store(true, Ordering::SeqCst);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Fetches and waits over a connection, for as long as it holds.
+    fn stay_on<'scope>(
         &'scope self,
-        options: &Options,
+        mut fetcher: Fetcher<'_>,
         scope: Option<&'scope Scope<'scope, '_>>,
-    ) -> Result<()> {
-        let mut fetcher = Fetcher::connect(options)?;
+    ) -> Result<Own> {
+        let mut polls = scope.is_some();
         while !self.is_over() {
             fetcher.pass_to(self.out)?;
             self.answered();
             if let Some(scope) = scope {
                 self.look_after_others(&mut fetcher, scope)?;
+                // In the first round nobody knows yet which mailboxes get a connection.
+                let alone = self.waited_on.lock().is_ok_and(|waited_on| waited_on.is_empty());
+                polls = !alone && (polls || self.without.load(Ordering::SeqCst) > 0);
             }
-            fetcher.wait(self.keep.every)?;
+            fetcher.wait(if polls { self.pause_between() } else { self.keep.every })?;
+            polls = false;
             self.answered();
+            if scope.is_none() && self.make_room.swap(false, Ordering::SeqCst) {
+                fetcher.finish();
+                return Ok(Own::NoRoom);
+            }
         }
         fetcher.finish();
-        Ok(())
+        Ok(Own::Ended)
     }
 
     /// Every mailbox but the first gets a connection of its own, once.

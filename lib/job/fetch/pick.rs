@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mail::mailbox;
 use crate::mail::uids::Uids;
 use crate::net::imap::{Imap, Listed, Opened};
-use crate::store::cursor::{Cursor, Skipped};
+use crate::store::cursor::{Seen, Skipped};
 
 /// What of a mailbox is wanted. What is not wanted now is not marked as taken: another time it may be.
 #[derive(Clone, Debug, Default)]
@@ -36,14 +36,14 @@ pub(super) struct Picked {
 
 impl Pick {
     /// The lowest UID that may be wanted.
-    pub(super) fn first(&self, cursor: &Cursor) -> u32 {
+    pub(super) fn first(&self, cursor: &Seen) -> u32 {
         let mut seen = cursor.taken().clone();
         self.passed_over(cursor).for_each(|uid| seen.insert(uid));
         seen.first_gap()
     }
 
     /// Known to be too large still.
-    fn passed_over<'a>(&'a self, cursor: &'a Cursor) -> impl Iterator<Item = u32> + 'a {
+    fn passed_over<'a>(&'a self, cursor: &'a Seen) -> impl Iterator<Item = u32> + 'a {
         let too_large =
             |one: &&Skipped| self.max_size.is_some_and(|most| one.size.is_some_and(|size| size > most));
         cursor.skipped().values().filter(too_large).map(|one| one.uid)
@@ -57,7 +57,7 @@ impl Pick {
     }
 
     /// Looks at the open mailbox.
-    pub(super) fn look(&self, imap: &mut Imap, cursor: &Cursor) -> Result<Picked> {
+    pub(super) fn look(&self, imap: &mut Imap, cursor: &Seen) -> Result<Picked> {
         let first = self.first(cursor);
         let criteria = self.criteria();
         let listed = imap.search(first, criteria.as_deref()).map_err(|error| self.blame(error))?;

@@ -121,7 +121,7 @@ impl Spool {
             return Ok(());
         }
         self.got.insert(message.uid);
-        self.progress.came(size);
+        self.progress.message();
         self.octets += size;
         self.group.push(Whole::new(&self.source, self.uidvalidity, &message, tmp, file, size));
         self.hand_over(false);
@@ -165,6 +165,7 @@ impl Sink for SpoolSink {
         let mut spool = self.0.borrow_mut();
         let Some((_, file, _)) = &mut spool.open else { return Err(io::Error::other("no message is open")) };
         let written = durable::write(file, octets);
+        spool.progress.octets(octets.len());
         written.map_err(|why| spool.fail("cannot write a message into", why))
     }
 

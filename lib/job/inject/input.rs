@@ -6,7 +6,8 @@ use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::Text;
 use crate::error::{Error, Kind, Result};
@@ -93,7 +94,16 @@ pub(super) fn path_of(line: Vec<u8>, form: Form) -> Result<PathBuf> {
 
 /// Now, and letters that no other message has.
 pub(super) fn stamp() -> Stamp {
-    Stamp { date: Zoned::now(), unique: format!("{:016x}{:08x}", random(), random() as u32) }
+    let date = Timestamp::now().to_zoned(zone());
+    Stamp { date, unique: format!("{:016x}{:08x}", random(), random() as u32) }
+}
+
+/// The machine's time zone. Its name is of no use to us, and looking for it means reading all of /usr/share/zoneinfo,
+/// which takes longer than sending a small message.
+fn zone() -> TimeZone {
+    let is_told = std::env::var_os("TZ").is_some_and(|zone| !zone.is_empty());
+    let local = || TimeZone::tzif("Local", &std::fs::read("/etc/localtime").ok()?).ok();
+    if is_told { TimeZone::system() } else { local().unwrap_or_else(TimeZone::system) }
 }
 
 /// Different at each call and in each process: std keys each `RandomState` from the system's source.

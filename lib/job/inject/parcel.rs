@@ -12,7 +12,8 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::mail::address::{Address, Mailbox};
 use crate::mail::compose::{self, Attachment, Base64Lines, Draft, Piece};
-use crate::mail::lines::{Lines, Measure};
+use crate::mail::convert::{Converted, Plan, Survey, Want};
+use crate::mail::lines::{LONGEST_LINE, Lines, Measure};
 use crate::mail::outgoing::{self, LONGEST_HEADER, Stamp};
 use crate::mail::sniff;
 
@@ -29,7 +30,11 @@ pub struct Outbound {
     pub message_id: String,
     /// Its size and what else a server is told.
     pub measure: Measure,
+    /// What is odd about it, and did not stop us.
+    pub note: Option<String>,
     stretches: Vec<Stretch>,
+    /// Parts with lines that are too long are encoded anew.
+    plan: Option<Plan>,
 }
 
 enum Stretch {
@@ -177,7 +182,35 @@ impl Stretch {
 impl Outbound {
     /// Reads the message from its start; as often as wanted.
     pub fn open(&self) -> Box<dyn Read + '_> {
-        Box::new(InTurn { rest: self.stretches.iter(), current: None })
+        let whole = InTurn { rest: self.stretches.iter(), current: None };
+        match &self.plan {
+            None => Box::new(whole),
+            Some(plan) => Box::new(Converted::new(whole, plan)),
+        }
+    }
+
+    /// Lines over 998 bytes (RFC 5322 section 2.1.1), which a relay may refuse or break, go into parts that are encoded
+    /// anew; where that would break a signature they stay.
+    fn shorten(&mut self) -> Result<()> {
+        let reading = |why| Error::reading("the message", why);
+        let longest = self.measure.longest_line;
+        if longest <= LONGEST_LINE as u64 {
+            return Ok(());
+        }
+        let plan = Survey::read(Want::ShortLines, &mut self.open()).map_err(reading)?.plan();
+        let what = match plan {
+            Ok(plan) if plan.count() > 0 => {
+                let count = plan.count();
+                self.plan = Some(plan);
+                let measure = Measure::read(&mut self.open());
+                self.measure = measure.map_err(reading)?;
+                format!("{count} part(s) go as quoted-printable")
+            }
+            Ok(_) => "it stays, since it is in a header".to_string(),
+            Err(why) => format!("it stays, since {why}"),
+        };
+        self.note = Some(format!("{} has a line of {longest} bytes: {what}", self.message_id));
+        Ok(())
     }
 
     /// Composes a message; attachments are opened now and read when it is sent.
@@ -205,7 +238,8 @@ impl Outbound {
     ) -> Result<Outbound> {
         let mut measure = Measure::default();
         stretches.iter().try_for_each(|stretch| stretch.measure(&mut measure))?;
-        Ok(Outbound { from, to: unique(&to), message_id, measure, stretches })
+        let (to, note, plan) = (unique(&to), None, None);
+        Ok(Outbound { from, to, message_id, measure, note, stretches, plan })
     }
 }
 
@@ -294,7 +328,9 @@ impl Finished {
             }
             false => vec![Stretch::Bytes(header.header), Stretch::Lines(body)],
         };
-        Outbound::of(stretches, from, to, header.message_id)
+        let mut out = Outbound::of(stretches, from, to, header.message_id)?;
+        out.shorten()?;
+        Ok(out)
     }
 }
 

@@ -75,7 +75,8 @@ pub fn sendmail(asked: &Sendmail, input: &mut dyn Read) -> Result<Status> {
     if asked.only_queue {
         return Ok(Status::DONE);
     }
-    let options = queue::Options { place: asked.place.clone(), limit: cli::TIMEOUT, jobs: 1 };
+    let options =
+        queue::Options { place: asked.place.clone(), limit: cli::TIMEOUT, jobs: 1, ..Default::default() };
     match queue::run_one(&options, &id, &mut Records::new(std::io::sink(), Form::Lines)) {
         Ok(status) if status.code() == Kind::Refused.status() => Ok(status),
         Ok(_) => Ok(Status::DONE),

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Status};
 use crate::report;
 use crate::store::heartbeat::{self, Heartbeat, Withheld};
 
-/// Where trouble is; the first of them that has some is shown.
+/// Where trouble is; shown in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     /// The configuration that was to be taken.
@@ -149,7 +149,8 @@ impl Life {
         let (before, stirred) = (now.beat.clone(), now.stirred);
         change(&mut now);
         now.stirred = true;
-        now.beat.trouble = now.troubles.values().next().cloned();
+        let troubles: Vec<&str> = now.troubles.values().map(String::as_str).collect();
+        now.beat.trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         if now.beat != before {
             self.save(&now);
         }

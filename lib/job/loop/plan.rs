@@ -79,13 +79,18 @@ impl Source {
     }
 }
 
+/// There is nothing to run, and nothing to be well.
+pub(super) fn no_loops() -> Error {
+    Error::plain(Kind::Config, "no [loop.NAME] in the configuration")
+        .hint("`mail-loop init` writes one, `mail-loop demo` needs none")
+}
+
 impl Plan {
     /// The loops with these names, or all. 78 where there is none, or one does not make sense.
     pub fn all(settings: &Settings, names: &[String]) -> Result<Vec<Plan>> {
         let known: Vec<&str> = settings.config.loops.keys().map(String::as_str).collect();
         if known.is_empty() {
-            return Err(Error::plain(Kind::Config, "no [loop.NAME] in the configuration")
-                .hint("`mail-loop init` writes one, `mail-loop demo` needs none"));
+            return Err(no_loops());
         }
         if let Some(stranger) = names.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(Error::plain(Kind::Config, format!("no loop {stranger:?} in the configuration"))

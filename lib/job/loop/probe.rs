@@ -28,7 +28,7 @@ use crate::net::imap::Imap;
 use crate::record::{File, hex};
 use crate::report::{self, Form, Records};
 use crate::secret;
-use crate::stop;
+use crate::stop::{self, Task};
 use crate::store::heartbeat::safe;
 use crate::store::journal;
 use crate::store::ledger::{Again, Claim, End, Key, Ledger, State};
@@ -137,12 +137,19 @@ struct Now {
     sent: BTreeMap<String, Instant>,
     /// What is to be deleted on the server: mailbox, UIDVALIDITY, UID.
     gone: Vec<(String, u32, u32)>,
+    /// The thread that does so.
+    keeper: Option<Arc<Task>>,
 }
 
 impl Prober {
     /// For a loop that sends probes; `place` is where its configuration lies.
     pub fn new(plan: &Plan, place: &Place, state: &Dir) -> Option<Prober> {
-        let now = Now { memory: Memory::read(state, &plan.name), sent: BTreeMap::new(), gone: Vec::new() };
+        let now = Now {
+            memory: Memory::read(state, &plan.name),
+            sent: BTreeMap::new(),
+            gone: Vec::new(),
+            keeper: None,
+        };
         Some(Prober {
             name: plan.name.clone(),
             probe: plan.probe.clone()?,
@@ -156,6 +163,7 @@ impl Prober {
 
     /// Sends one whenever it is time, and tells of those that are lost, until asked to end.
     pub fn keep(&self, life: &Life) -> Result<()> {
+        self.now().keeper = stop::current();
         while !stop::requested() {
             if self.is_time()
                 && let Err(error) = self.send()
@@ -225,6 +233,8 @@ impl Prober {
 
     /// Remembered first, sent then: what the server has is always known.
     fn send(&self) -> Result<()> {
+        // Whatever fails: the next one is sent in its time, not at once.
+        self.now().memory.last = Some(Timestamp::now().as_millisecond());
         let token = token()?;
         let bytes = pdf::page(&format!("mailloop probe {token}"));
         let sha256 = hex(&Sha256::digest(&bytes));
@@ -318,6 +328,7 @@ impl Prober {
             memory.trips.pop_front();
         }
         self.save(&now.memory)?;
+        now.keeper.iter().for_each(|keeper| keeper.call());
         report::detail(format_args!("loop {}: a probe came back after {} ms", self.name, took.as_millis()));
         Ok(true)
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::alarm::Alarms;
 use super::drops::Drops;
@@ -89,7 +89,7 @@ struct House<'a> {
     alarms: Alarms,
     notify: Notify,
     /// What waited in the ledger when it was last looked at.
-    ledger: Option<(Instant, BTreeMap<String, Waiting>)>,
+    ledger: Option<(Vec<SystemTime>, BTreeMap<String, Waiting>)>,
 }
 
 impl House<'_> {
@@ -314,19 +314,20 @@ impl House<'_> {
         next
     }
 
-    /// What waits in the ledger; looked at only for those who ask, and not all the time.
+    /// What waits in the ledger; looked at only for those who ask, and when somebody wrote to it.
     fn waiting(&mut self) -> BTreeMap<String, Waiting> {
         let asked = self.loops.iter().any(|(plan, _)| !plan.alarm.argv.is_empty());
         if !asked {
             return BTreeMap::new();
         }
-        if let Some((at, waiting)) = &self.ledger
-            && at.elapsed() < Duration::from_secs(1)
+        let stamp = work::ledger_stamp(self.state.path());
+        if let Some((read, waiting)) = &self.ledger
+            && *read == stamp
         {
             return waiting.clone();
         }
         let waiting = health::waiting(self.state.path()).unwrap_or_default();
-        self.ledger = Some((Instant::now(), waiting.clone()));
+        self.ledger = Some((stamp, waiting.clone()));
         waiting
     }
 

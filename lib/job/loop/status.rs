@@ -8,8 +8,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::health::{self, Health, Waiting, age, judge, words};
+use super::plan::no_loops;
 use super::probe::{Memory, Trips};
 use super::withheld;
+use crate::cli::Place;
 use crate::config::Loop;
 use crate::durable::Dir;
 use crate::error::{Error, Kind, Result, Status};
@@ -42,15 +44,35 @@ struct LoopStatus {
     probe: Option<Trips>,
 }
 
-/// Shows every loop of the configuration; the worst health counts.
-pub fn show(settings: &Settings, now: Timestamp, records: &mut Records<'_>) -> Result<Health> {
+/// Shows every loop of the configuration; the worst health counts. Where the configuration cannot be used, the loops
+/// that ran before are shown, and none is better than degraded; an error only where none ever ran,
+/// and 78 where there is none in it.
+pub fn show(place: &Place, now: Timestamp, records: &mut Records<'_>) -> Result<Health> {
+    let (mut settings, mut worst) = match Settings::load(place) {
+        // A monitor that looks into the wrong home must not be told that all is well.
+        Ok(settings) if settings.config.loops.is_empty() => return Err(no_loops()),
+        Ok(settings) => (settings, Health::Ok),
+        Err(error) => {
+            let settings = Settings::without_file(place)?;
+            if !settings.state.is_dir() || heartbeat::all(&settings.state()?)?.is_empty() {
+                return Err(error);
+            }
+            report::trouble(&error);
+            (settings, Health::Degraded)
+        }
+    };
     let state = settings.state.is_dir().then(|| settings.state()).transpose()?;
+    if let Some(state) = state.as_ref().filter(|_| worst != Health::Ok) {
+        let beats = heartbeat::all(state)?.into_iter();
+        let bare = |account| Loop { account: Some(account), rules: Some(Vec::new()), ..Loop::default() };
+        settings.config.loops = beats.map(|beat| (beat.name, bare(beat.account))).collect();
+    }
     let waiting = health::waiting(&settings.state)?;
     let all = settings.config.loops.iter();
     let shown: Vec<LoopStatus> =
-        all.map(|(name, each)| look(settings, name, each, state.as_ref(), &waiting, now)).collect();
+        all.map(|(name, each)| look(&settings, name, each, state.as_ref(), &waiting, now)).collect();
     let whole = health::of_rules(&waiting, waiting.keys());
-    let mut worst = shown.iter().map(|one| one.health).max().unwrap_or(Health::Ok);
+    worst = shown.iter().map(|one| one.health).fold(worst, Health::max);
     if whole.any() {
         worst = worst.max(Health::Degraded);
     }

@@ -239,6 +239,7 @@ impl Pause {
 /// When everything that is pending is to be looked at again.
 pub(super) struct Clock {
     at: Option<Instant>,
+    /// The state directory, where the ledger lies.
     ledger: PathBuf,
     stamp: Vec<SystemTime>,
     looked: Instant,
@@ -247,7 +248,7 @@ pub(super) struct Clock {
 impl Clock {
     /// At once.
     pub fn new(plan: &Plan) -> Clock {
-        let ledger = plan.act.state.join("act");
+        let ledger = plan.act.state.clone();
         Clock { at: Some(Instant::now()), ledger, stamp: Vec::new(), looked: Instant::now() }
     }
 
@@ -286,9 +287,13 @@ impl Clock {
     }
 
     fn stamp(&self) -> Vec<SystemTime> {
-        let files = ["ledger", "ledger-wal", "ledger.db", "ledger.db-wal"].map(|name| self.ledger.join(name));
-        stamp(files.iter().map(PathBuf::as_path))
+        ledger_stamp(&self.ledger)
     }
+}
+
+/// Changes with the ledger of this state directory.
+pub(super) fn ledger_stamp(state: &Path) -> Vec<SystemTime> {
+    stamp(std::iter::once(state.join("act/ledger").as_path()))
 }
 
 /// When the next action that failed for now is to be tried again.

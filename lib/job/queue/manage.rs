@@ -186,6 +186,10 @@ pub fn hold(options: &Options, ids: &[String]) -> Result<Status> {
     each(options, ids, |_, _, mut taken| {
         own_up(&mut taken.entry)?;
         let due = places(&taken.entry, |each| each.state == State::Due);
+        if due.is_empty() && !taken.entry.recipients.iter().any(|each| each.state == State::Held) {
+            let what = format!("cannot hold {}: nothing of it waits to be sent", taken.entry.id);
+            return Err(Error::plain(Kind::Usage, what));
+        }
         taken.entry.mark(&due, State::Held)
     })
 }

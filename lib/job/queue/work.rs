@@ -14,6 +14,7 @@ use super::{Event, Item, is_over, notice};
 use crate::config::Outbound;
 use crate::error::{Error, Kind, Result};
 use crate::job::settings::Settings;
+use crate::job::submit::progress::{Counted, Progress};
 use crate::job::submit::{self, Courier, Failed, Parcel};
 use crate::mail::address::Address;
 use crate::mail::lines::Measure;
@@ -35,10 +36,12 @@ pub(super) struct Worker<'a> {
     pub settings: &'a Settings,
     pub spool: &'a Spool,
     pub now: Timestamp,
+    pub resend_unknown: bool,
     pub way: &'a Way,
     pub outbound: &'a Outbound,
     pub tell: Sender<Event>,
     pub gone: &'a AtomicBool,
+    pub progress: &'a Progress,
 }
 
 impl Worker<'_> {
@@ -110,8 +113,14 @@ impl Worker<'_> {
     }
 
     fn one_message(&self, mut taken: Taken, line: &mut Line) -> Result<()> {
-        if own_up(&mut taken.entry)? {
+        if own_up(&mut taken.entry)? && !self.resend_unknown {
             self.event(Event::Status(Kind::Unknown));
+        }
+        if self.resend_unknown {
+            // As released: from now on it is due, whether or not it can be sent now.
+            for at in places(&taken.entry, |each| each.state == State::Unknown) {
+                taken.entry.settle(at, State::Due, |each| each.next = None)?;
+            }
         }
         let due: Vec<usize> = places(&taken.entry, |each| each.is_due(self.now));
         if let (false, Some(envelope)) = (due.is_empty(), taken.entry.envelope.clone()) {
@@ -152,7 +161,7 @@ impl Worker<'_> {
             Line::Down(why) => return self.give_up_old(entry, envelope, due, why),
             Line::Unneeded => return Ok(()),
         };
-        match give(courier, entry, envelope, due, &to) {
+        match give(courier, entry, envelope, due, &to, self.progress) {
             Ok(answers) => {
                 self.settle(entry, envelope, due, &answers)?;
                 self.event(Event::Sent(Box::new(submit::sent(&envelope.message_id, &to, &answers))));
@@ -202,11 +211,11 @@ impl Worker<'_> {
                 Outcome::Done => {}
                 Outcome::Never => {
                     self.event(Event::Status(Kind::Refused));
-                    entry.settle(*at, State::Failed, |each| each.reply = reply)?;
+                    entry.settle(*at, State::Failed, |each| each.tried(reply))?;
                 }
                 Outcome::Unknown => {
                     self.event(Event::Status(Kind::Unknown));
-                    entry.settle(*at, State::Unknown, |each| each.reply = reply)?;
+                    entry.settle(*at, State::Unknown, |each| each.tried(reply))?;
                 }
                 Outcome::Later => self.put_off(entry, envelope, *at, &answer.reply)?,
             }
@@ -252,11 +261,12 @@ fn give(
     envelope: &Envelope,
     due: &[usize],
     to: &[Address],
+    progress: &Progress,
 ) -> Result<Vec<Answer>, Failed> {
     let file = entry.message().map_err(Failed::Message)?;
     let open = || {
         let file = file.try_clone().map_err(|why| Error::reading("the message", why))?;
-        Ok(Box::new(FromStart { file, at: 0 }) as Box<dyn Read>)
+        Ok(Box::new(Counted { inner: FromStart { file, at: 0 }, progress }) as Box<dyn Read>)
     };
     let mut measure = Measure::default();
     (measure.size, measure.eight_bit) = (envelope.size, envelope.eight_bit);
@@ -290,7 +300,7 @@ pub(super) fn own_up(entry: &mut Entry) -> Result<bool> {
         let reply = "the sending process died before it saw the answer";
         let id = entry.envelope.as_ref().map_or("", |envelope| &envelope.message_id);
         report::trouble(format_args!(
-            "{} may or may not have got {id}: {reply}; it is not sent again unasked: mail-queue release --resend-unknown {}",
+            "{} may or may not have got {id}: {reply}; it is not sent again unasked: mail-queue run --resend-unknown, or release it: {}",
             entry.recipients[*at].to, entry.id
         ));
         entry.settle(*at, State::Unknown, |each| each.reply = Some(reply.to_string()))?;

@@ -23,7 +23,7 @@ pub fn deliver(path: &Path, unique: &str, message: &mut dyn Read) -> Result<Path
     let (temporary, mut file) =
         maildir.begin(&source, 0).map_err(|why| Error::creating(maildir.dir.at("tmp"), why))?;
     let written = |why| Error::writing(maildir.dir.at(&temporary), why);
-    let size = io::copy(message, &mut file).map_err(written)?;
+    let size = durable::step("write", || io::copy(message, &mut file)).map_err(written)?;
     file.flush().and_then(|()| durable::sync(&file)).map_err(written)?;
     let name = format!("{}.{base}.mailloop,S={size}", Timestamp::now().as_second());
     maildir.deliver(&temporary, &name, "")?;

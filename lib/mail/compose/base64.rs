@@ -5,6 +5,7 @@ use std::io::{self, Read};
 /// Reads bytes as base64 lines of 76 characters, without a line end after the last (RFC 2045 section 6.8).
 pub struct Base64Lines<R> {
     inner: R,
+    encoded: Vec<u8>,
     out: Vec<u8>,
     taken: usize,
     ended: bool,
@@ -20,7 +21,7 @@ const LINES: usize = 512;
 impl<R: Read> Base64Lines<R> {
     /// Encodes what `inner` gives.
     pub fn new(inner: R) -> Self {
-        Base64Lines { inner, out: Vec::new(), taken: 0, ended: false, begun: false }
+        Base64Lines { inner, encoded: Vec::new(), out: Vec::new(), taken: 0, ended: false, begun: false }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -39,11 +40,14 @@ impl<R: Read> Base64Lines<R> {
         }
         self.out.clear();
         self.taken = 0;
-        for line in bytes[..have].chunks(PER_LINE) {
+        // In one go and then cut into lines: line by line the encoder would spend most time on beginning.
+        self.encoded.clear();
+        base64_simd::STANDARD.encode_append(&bytes[..have], &mut self.encoded);
+        for line in self.encoded.chunks(PER_LINE / 3 * 4) {
             if std::mem::replace(&mut self.begun, true) {
                 self.out.extend_from_slice(b"\r\n");
             }
-            base64_simd::STANDARD.encode_append(line, &mut self.out);
+            self.out.extend_from_slice(line);
         }
         Ok(())
     }

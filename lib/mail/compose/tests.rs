@@ -135,3 +135,38 @@ fn base64_in_lines() {
         assert_eq!(back, bytes);
     }
 }
+
+proptest::proptest! {
+    /// Whatever stands in a subject, a name, a field or a file's name: no line of the header begins but with our own fields.
+    #[test]
+    fn no_value_begins_a_field(
+        value in "[a-zA-Z: \r\n\t\0\u{e9}\u{1f600}=?<>\"\\\\,;-]{0,120}",
+        place in 0..4,
+    ) {
+        let mut draft = draft();
+        match place {
+            0 => draft.subject = Some(value),
+            1 => draft.from.name = Some(value),
+            2 => draft.headers = vec![("X-Mine".into(), value)],
+            _ => draft.attachments = vec![Attachment { name: value, media_type: "application/pdf".into() }],
+        }
+        let composed = match compose(&draft, &test_stamp()) {
+            Ok(composed) => composed,
+            Err(error) => {
+                proptest::prop_assert_eq!(error.status(), 64);
+                return Ok(());
+            }
+        };
+        let Some(Piece::Bytes(first)) = composed.pieces.first() else { panic!("it begins with its header") };
+        let text = String::from_utf8(first.clone()).unwrap();
+        proptest::prop_assert!(!text.replace("\r\n", "").contains(['\r', '\n', '\0']), "{:?}", text);
+        let known = ["from", "to", "subject", "date", "message-id", "mime-version", "content-type", "x-mine",
+            "content-transfer-encoding", "content-disposition"];
+        let heads = text.split("\r\n\r\n").take(if place == 3 { 9 } else { 1 });
+        for line in heads.flat_map(|head| head.split("\r\n")).filter(|line| !line.starts_with([' ', '\t'])) {
+            let name = line.split(':').next().unwrap().to_ascii_lowercase();
+            let is_body = line.is_empty() || line.starts_with("--") || line.starts_with("Hello");
+            proptest::prop_assert!(is_body || known.contains(&name.as_str()), "{:?} in {:?}", line, text);
+        }
+    }
+}

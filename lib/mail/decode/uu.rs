@@ -135,7 +135,8 @@ pub fn find(text: &[u8], from: usize) -> Option<Found> {
 
 /// `begin MODE NAME` with three or four octal digits.
 fn is_begin(line: &[u8]) -> bool {
-    let mut words = line.trim_ascii_end()[b"begin ".len()..].splitn(2, |b| *b == b' ');
+    let Some(tail) = line.strip_prefix(b"begin ") else { return false };
+    let mut words = tail.trim_ascii_end().splitn(2, |b| *b == b' ');
     let mode = words.next().unwrap_or_default();
     (3..=4).contains(&mode.len())
         && mode.iter().all(|b| (b'0'..=b'7').contains(b))

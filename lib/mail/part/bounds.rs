@@ -1,6 +1,8 @@
 //! How far a walk goes: parts, depth, and bytes that are decoded or read a second time.
 
+use super::said::Said;
 use super::walk::Walk;
+use crate::mail::boundary;
 
 impl Walk<'_, '_> {
     /// False once there are as many parts as are allowed, which is said.
@@ -15,6 +17,18 @@ impl Walk<'_, '_> {
     /// True where nothing more may be opened.
     pub(super) fn is_deep(&self, depth: usize) -> bool {
         depth + self.levels.len() > self.limits.depth
+    }
+
+    /// Notes that a head was not read to its end, which lies at `end`. Where its rest speaks of the body, what the body
+    /// is was not learnt, and something may be missing.
+    pub(super) fn cut_head(&mut self, said: &mut Said, end: usize) {
+        let why = format!("head longer than {} bytes", self.limits.head);
+        // From the newline on, in case the next line begins there.
+        let rest = said.head.end.saturating_sub(1)..end.max(said.head.end);
+        if boundary::speaks_of_body(&self.bytes[rest]) {
+            self.cut(why.clone());
+        }
+        said.notes.push(why);
     }
 
     pub(super) fn cut_deep(&mut self) {

@@ -118,7 +118,7 @@ impl<'t, 'a> Walk<'t, 'a> {
             let found = boundary::read_head(self.bytes, at, end, self.limits.head, open);
             let mut said = Said::read(self.bytes, found.range, self.is_digest());
             if found.cut {
-                said.notes.push(format!("head longer than {} bytes", self.limits.head));
+                self.cut_head(&mut said, found.body);
             }
             let body = found.body;
             let deep = self.is_deep(depth);

@@ -4,23 +4,30 @@
 //! change nothing on the server: mailboxes are opened with EXAMINE, bodies fetched with PEEK.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::config::{Peer, SecretSource};
 use crate::error::{Error, Kind, Result};
 use crate::mail::mailbox;
 use crate::mail::uids::Uids;
+use crate::report;
 use crate::secret::Secret;
 
 mod fetched;
+mod greeting;
+mod line;
 mod list;
 mod login;
+mod sasl;
 mod tap;
 mod value;
 
 pub use fetched::Fetched;
+pub use login::is_crowded;
 pub use tap::Sink;
 use tap::{Shared, Tap};
 
@@ -80,6 +87,9 @@ impl Imap {
             imap.ask("asking for capabilities", |session| session.run_command_and_check_ok("CAPABILITY"))?;
         }
         imap.capabilities = imap.shared.borrow().capabilities.clone();
+        if peer.compress {
+            imap.compress()?;
+        }
         Ok(imap)
     }
 
@@ -97,6 +107,8 @@ impl Imap {
     pub fn logout(mut self) {
         if !self.spent {
             let _ = self.ask("logging out", |session| session.logout());
+            let (came, went) = self.traffic();
+            report::detail(self.words(&format!("{came} octets came over the line, {went} went")));
         }
     }
 
@@ -204,9 +216,32 @@ impl Imap {
         done
     }
 
-    /// Octets of messages that came over this connection.
-    pub fn octets(&self) -> u64 {
-        self.shared.borrow().octets
+    /// Octets that came and went over this connection since the login began, as they are on the wire, within TLS.
+    pub fn traffic(&self) -> (u64, u64) {
+        self.shared.borrow().traffic
+    }
+
+    /// Has both sides compress (RFC 4978), where the server knows how; it is said once where it does not.
+    fn compress(&mut self) -> Result<()> {
+        let why = if self.has("COMPRESS=DEFLATE") {
+            self.shared.borrow_mut().packing = true;
+            let done = self.ask("asking for compression", |session| {
+                session.run_command_and_check_ok("COMPRESS DEFLATE")
+            });
+            self.shared.borrow_mut().packing = false;
+            match done {
+                Err(no) if !self.spent => no.to_string(),
+                done => return done,
+            }
+        } else {
+            self.words("the server does not compress")
+        };
+        // Each connection would say it again.
+        static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        if SAID.lock().is_ok_and(|mut said| said.insert(self.peer.server.to_string())) {
+            report::say(format_args!("{why}; going on without compression"));
+        }
+        Ok(())
     }
 
     /// Waits for news of the open mailbox with IDLE (RFC 2177), at most this long. Returns at once if there are some.

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::fetched::Fetched;
+use super::line::Line;
 use crate::net::Wire;
 use crate::report;
 
@@ -38,8 +39,10 @@ pub(super) struct Shared {
     pub sink: Option<Box<dyn Sink>>,
     /// Takes other FETCH, LIST and STATUS responses, whole and without `* `, while it is there.
     pub collected: Option<Vec<Vec<u8>>>,
-    /// Octets of messages that came.
-    pub octets: u64,
+    /// Octets that came and went over the wire.
+    pub traffic: (u64, u64),
+    /// COMPRESS is under way: an OK means that what follows it is compressed.
+    pub packing: bool,
     /// Upper-case capabilities of the last CAPABILITY data.
     pub capabilities: Vec<String>,
     /// Messages in the mailbox, by the last EXISTS.
@@ -60,7 +63,6 @@ pub(super) struct Shared {
 
 impl Shared {
     fn take(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.octets += octets.len() as u64;
         self.sink.as_mut().ok_or_else(nobody)?.write(octets)
     }
 }
@@ -80,12 +82,12 @@ enum State {
 
 /// `Read + Write` for the crate on one side, the wire on the other.
 pub(super) struct Tap {
-    wire: Wire,
+    line: Line,
     shared: Rc<RefCell<Shared>>,
     buffer: Box<[u8]>,
     from: usize,
     to: usize,
-    line: Vec<u8>,
+    partial: Vec<u8>,
     out: Vec<u8>,
     out_from: usize,
     state: State,
@@ -114,12 +116,12 @@ impl Tap {
     pub fn new(wire: Wire) -> (Tap, Rc<RefCell<Shared>>) {
         let shared = Rc::new(RefCell::new(Shared::default()));
         let tap = Tap {
-            wire,
+            line: Line::new(wire),
             shared: shared.clone(),
             buffer: vec![0; 256 << 10].into_boxed_slice(),
             from: 0,
             to: 0,
-            line: Vec::new(),
+            partial: Vec::new(),
             out: Vec::new(),
             out_from: 0,
             state: State::Line,
@@ -135,7 +137,8 @@ impl Tap {
         if self.from == self.to {
             self.from = 0;
             self.to = 0;
-            self.to = self.wire.read(&mut self.buffer)?;
+            self.to = self.line.read(&mut self.buffer)?;
+            self.shared.borrow_mut().traffic = self.line.traffic;
         }
         Ok(self.from < self.to)
     }
@@ -160,22 +163,26 @@ impl Tap {
         Ok(())
     }
 
+    /// The server has agreed to COMPRESS: what came behind its agreement is compressed already.
+    fn pack(&mut self) {
+        self.line.pack(&self.buffer[self.from..self.to]);
+        self.from = self.to;
+    }
+
     fn take_line(&mut self) -> io::Result<()> {
         let available = &self.buffer[self.from..self.to];
         let end = memchr::memchr(b'\n', available);
         let n = end.map_or(available.len(), |at| at + 1);
-        if self.line.len() + n > LONGEST_LINE {
+        if self.partial.len() + n > LONGEST_LINE {
             return Err(invalid("the server sent a line of more than 16 MiB"));
         }
-        self.line.extend_from_slice(&available[..n]);
+        self.partial.extend_from_slice(&available[..n]);
         self.from += n;
-        match end {
-            None => Ok(()),
-            Some(_) => {
-                let line = std::mem::take(&mut self.line);
-                self.judge(line)
-            }
+        if end.is_some() {
+            let line = std::mem::take(&mut self.partial);
+            self.judge(line)?;
         }
+        Ok(())
     }
 }
 
@@ -187,7 +194,7 @@ fn nobody() -> io::Error {
     io::Error::other("nobody takes this message")
 }
 
-fn invalid(why: &str) -> io::Error {
+pub(super) fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
@@ -213,17 +220,19 @@ impl Write for Tap {
         if !self.shared.borrow().hush {
             report::trace(format_args!("C: {}", String::from_utf8_lossy(bytes).trim_end()));
         }
-        self.wire.write(bytes)
+        self.line.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.wire.flush()
+        self.line.flush()?;
+        self.shared.borrow_mut().traffic = self.line.traffic;
+        Ok(())
     }
 }
 
 impl imap::extensions::idle::SetReadTimeout for Tap {
     fn set_read_timeout(&mut self, limit: Option<Duration>) -> imap::error::Result<()> {
-        self.wire.set_limit(limit);
+        self.line.set_limit(limit);
         Ok(())
     }
 }

@@ -1,35 +1,28 @@
-//! Logging in: AUTH PLAIN and LOGIN (RFC 4954), with a token OAUTHBEARER (RFC 7628) and XOAUTH2.
+//! Logging in (RFC 4954): SCRAM (RFC 7677), PLAIN and LOGIN, with a token OAUTHBEARER (RFC 7628) and XOAUTH2.
 
 use zeroize::Zeroizing;
 
 use super::{Reply, Smtp};
-use crate::config::SecretSource;
+use crate::config::{Sasl, SecretSource};
 use crate::error::{Error, Kind, Result};
+use crate::net::scram::{Hash, Scram};
 use crate::report;
 use crate::secret::Secret;
 
 impl Smtp {
     /// Logs in. [`Kind::Denied`] where the server does not want this user or offers no way that we know.
     pub(super) fn log_in(&mut self, user: &str, secret: &Secret) -> Result<()> {
-        let offers = |way: &str| self.abilities.auth.iter().any(|offered| offered == way);
         let is_token = matches!(self.wire.peer().secret, Some(SecretSource::Token(_)));
-        let answer = if is_token && offers("OAUTHBEARER") {
-            self.bearer(user, secret)?
-        } else if is_token && offers("XOAUTH2") {
-            self.token("XOAUTH2", &format!("user={user}\x01auth=Bearer {}\x01\x01", secret.reveal()), "")?
-        } else if is_token {
-            let why = format!("it takes no token, only {}", self.abilities.auth.join(", "));
-            return Err(self.denied(user, Kind::Denied, why));
-        } else if offers("PLAIN") {
-            self.plain(user, secret)?
-        } else if offers("LOGIN") {
-            self.login(user, secret)?
-        } else {
-            let why = match self.abilities.auth.is_empty() {
-                true => "the server offers no login on this line".to_string(),
-                false => format!("it offers only {}", self.abilities.auth.join(", ")),
-            };
-            return Err(self.denied(user, Kind::Denied, why));
+        let answer = match self.way(is_token) {
+            Some(Sasl::OAuthBearer) => self.bearer(user, secret)?,
+            Some(Sasl::XOAuth2) => {
+                self.token("XOAUTH2", &format!("user={user}\x01auth=Bearer {}\x01\x01", secret.reveal()), "")?
+            }
+            Some(Sasl::ScramSha256) => self.scram(Hash::Sha256, user, secret)?,
+            Some(Sasl::ScramSha1) => self.scram(Hash::Sha1, user, secret)?,
+            Some(Sasl::Plain) => self.plain(user, secret)?,
+            Some(Sasl::Login) => self.login(user, secret)?,
+            None => return Err(self.denied(user, Kind::Denied, self.no_way(is_token))),
         };
         match answer.code {
             200..300 => Ok(()),
@@ -39,6 +32,60 @@ impl Smtp {
             }
             _ => Err(self.denied(user, Kind::Denied, answer).hint("check user and password")),
         }
+    }
+
+    /// The best way that both sides know, or the one that was asked for.
+    fn way(&self, is_token: bool) -> Option<Sasl> {
+        let all =
+            [Sasl::OAuthBearer, Sasl::XOAuth2, Sasl::ScramSha256, Sasl::ScramSha1, Sasl::Plain, Sasl::Login];
+        let asked = self.wire.peer().auth;
+        let offers = |auth: &Sasl| self.abilities.auth.iter().any(|offered| offered == auth.name());
+        all.into_iter()
+            .filter(|auth| auth.is_token() == is_token && asked.is_none_or(|asked| asked == *auth))
+            .find(offers)
+    }
+
+    fn no_way(&self, is_token: bool) -> String {
+        let offered = self.abilities.auth.join(", ");
+        match self.wire.peer().auth {
+            _ if offered.is_empty() => "the server offers no login on this line".to_string(),
+            Some(asked) => format!("{} was asked for, and it offers {offered}", asked.name()),
+            None if is_token => format!("it takes no token, only {offered}"),
+            None => format!("it offers only {offered}"),
+        }
+    }
+
+    /// RFC 7677. What it offers as a success is none unless it showed that it knows the password.
+    fn scram(&mut self, hash: Hash, user: &str, secret: &Secret) -> Result<Reply> {
+        let way = format!("AUTH {}", hash.name());
+        let mut scram =
+            Scram::begin(hash, user, secret).map_err(|why| self.denied(user, Kind::Internal, why))?;
+        report::trace(format_args!("C: {way} (secret)"));
+        let command = Zeroizing::new(format!("{way} {}", &*base64(&scram.first())));
+        let mut answer = self.ask_silently(&command, &way)?;
+        while answer.code == 334 {
+            let challenge = answer.lines.first().map_or("", |line| line.trim());
+            let challenge = base64_simd::STANDARD.decode_to_vec(challenge).unwrap_or_default();
+            let last = match scram.answer(&challenge) {
+                Ok(last) => last,
+                Err(why) => {
+                    // RFC 4954 section 4: this ends the exchange.
+                    self.ask_silently("*", &way)?;
+                    return Err(self.distrusted(user, &why));
+                }
+            };
+            report::trace("C: (secret)");
+            answer = self.ask_silently(&base64(&last), &way)?;
+        }
+        match answer.code / 100 == 2 && !scram.is_trusted() {
+            true => Err(self.distrusted(user, "it did not show that it knows the password itself")),
+            false => Ok(answer),
+        }
+    }
+
+    fn distrusted(&self, user: &str, why: &str) -> Error {
+        let hint = "it may not be the server that it says it is; if it is, try --auth plain";
+        self.denied(user, Kind::Protocol, why).hint(hint)
     }
 
     /// RFC 4616.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::{Reply, Smtp};
 use crate::error::{Error, Kind, Result};
 use crate::mail::address::Address;
-use crate::mail::class::Class;
+use crate::mail::class::{Class, NOT_SENT};
 use crate::mail::dsn::Dsn;
 use crate::mail::lines::Lines;
 use crate::record::Outcome;
@@ -114,13 +114,31 @@ impl Smtp {
         Ok(talk.answers.into_iter().map(|answer| answer.unwrap_or_else(|| rest.clone())).collect())
     }
 
+    /// False if it must be converted first: it has bytes above 127, and the server did not offer to take them.
+    pub fn takes(&self, mail: &Mail<'_>) -> bool {
+        self.abilities.eight_bit
+            || !mail.eight_bit
+            || self.refusal(&Mail { eight_bit: false, ..*mail }).is_some()
+    }
+
     /// What can be known to be refused without asking.
     fn refusal(&self, mail: &Mail<'_>) -> Option<String> {
         if let Some(limit) = self.abilities.size.filter(|limit| mail.size > *limit) {
-            return Some(format!("not sent: {} bytes, but the server takes at most {limit}", mail.size));
+            return Some(format!(
+                "{NOT_SENT}5.3.4 {} bytes, but the server takes at most {limit}",
+                mail.size
+            ));
         }
-        (needs_utf8(mail) && !self.abilities.utf8)
-            .then(|| "not sent: an address is not ASCII, and the server knows no SMTPUTF8".to_string())
+        let why = match (needs_utf8(mail), mail.eight_bit) {
+            (true, _) if !self.abilities.utf8 => {
+                "5.6.7 an address is not ASCII, and the server knows no SMTPUTF8"
+            }
+            (_, true) if !self.abilities.eight_bit => {
+                "5.6.3 it has bytes above 127, and the server offers no 8BITMIME"
+            }
+            _ => return None,
+        };
+        Some(format!("{NOT_SENT}{why}"))
     }
 
     fn mail_command(&self, mail: &Mail<'_>) -> String {
@@ -128,9 +146,7 @@ impl Smtp {
         if self.abilities.declares_size {
             command.push_str(&format!(" SIZE={}", mail.size));
         }
-        // QUIRK: without 8BITMIME the bytes go as they are, like other senders do: servers that lack only the word are
-        // common, those that lack the eighth bit are gone.
-        if mail.eight_bit && self.abilities.eight_bit {
+        if mail.eight_bit {
             command.push_str(" BODY=8BITMIME");
         }
         if needs_utf8(mail) {
@@ -321,6 +337,8 @@ fn stream(
     let (mut chunk, mut out) = std::mem::take(&mut session.buffers);
     chunk.resize(CHUNK, 0);
     out.clear();
+    // Once, not by doubling: the memory of a large message is touched anew in each process.
+    out.reserve(2 * CHUNK);
     let mut lines = match framing {
         Framing::Dots => Lines::for_smtp(),
         Framing::Chunk { ref mut left } => {

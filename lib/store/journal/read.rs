@@ -6,7 +6,8 @@ use std::io::{self, BufRead, BufReader, Seek};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Entry, JOURNAL, PLACE, key_of, short};
+use super::line::{key_of, short};
+use super::{Entry, JOURNAL, PLACE};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::record::{self, RecordPath};

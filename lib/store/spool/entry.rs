@@ -122,6 +122,12 @@ impl Recipient {
         format!("{}.{}", self.number, state.word())
     }
 
+    /// It was tried once more, and this is the last word on it.
+    pub fn tried(&mut self, reply: Option<String>) {
+        self.tries += 1;
+        self.reply = reply;
+    }
+
     /// What the last word is about, where it is a refusal.
     pub fn class(&self) -> Option<Class> {
         Class::of_reply(self.reply.as_deref()?)

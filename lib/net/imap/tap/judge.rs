@@ -47,6 +47,10 @@ impl Tap {
             if !line.starts_with(b"+") {
                 (shared.idle_starts, shared.idling) = (false, false);
                 soothe(line, &mut shared);
+                if std::mem::take(&mut shared.packing) && shared.status.to_ascii_uppercase().starts_with("OK")
+                {
+                    self.pack();
+                }
             }
             return Response::None;
         }

@@ -1,0 +1,145 @@
+use super::*;
+use crate::mail::decode;
+use crate::mail::lines::Measure;
+use crate::mail::part::{Limits, Part, Tree};
+
+fn convert(want: Want, text: &[u8]) -> Result<Vec<u8>, String> {
+    let plan = Survey::read(want, &mut &text[..]).unwrap().plan()?;
+    let mut out = Vec::new();
+    Converted::new(text, &plan).read_to_end(&mut out).unwrap();
+    Ok(out)
+}
+
+fn text(want: Want, message: &str) -> Result<String, String> {
+    convert(want, message.replace('\n', "\r\n").as_bytes()).map(|out| {
+        let out = String::from_utf8(out).unwrap();
+        assert!(!out.replace("\r\n", "").contains(['\r', '\n']), "{out:?}");
+        out.replace("\r\n", "\n")
+    })
+}
+
+/// The decoded leaves, as our own reader finds them.
+fn leaves(message: &[u8]) -> Vec<Vec<u8>> {
+    let tree = Tree::parse(message, &Limits { containers: false, ..Limits::default() });
+    let leaf = |part: &Part| {
+        let mut out = Vec::new();
+        decode::decode(&part.encoding, tree.body(part), &mut out).unwrap();
+        out
+    };
+    tree.parts.iter().filter(|part| !part.is_message).map(leaf).collect()
+}
+
+#[test]
+fn a_plain_text_gets_what_it_lacks() {
+    let out = text(Want::SevenBit, "From: a@x\nSubject: Grüße\n\nZwölf = 12 \nx\n").unwrap();
+    assert_eq!(
+        out,
+        "From: a@x\nSubject: =?utf-8?b?R3LDvMOfZQ==?=\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\
+         Content-Transfer-Encoding: quoted-printable\n\nZw=C3=B6lf =3D 12=20\nx\n"
+    );
+    let latin = b"From: a@x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xfc\r\n";
+    let out = convert(Want::SevenBit, latin).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "From: a@x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\
+         Content-Transfer-Encoding: quoted-printable\r\n\r\n=FC\r\n"
+    );
+    let out = convert(Want::SevenBit, b"From: a@x\r\n\r\n\xfc\r\n").unwrap();
+    assert!(String::from_utf8(out).unwrap().contains("charset=unknown-8bit"));
+}
+
+const MIXED: &str = "From: a@x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\nContent-Transfer-Encoding: 8bit\n\n\
+    für alte Leser\n--B\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nü\n--B\n\
+    Content-Type: application/pdf\nContent-Transfer-Encoding: base64\n\nJVBERg==\n--B\nContent-Type: message/rfc822\n\
+    Content-Transfer-Encoding: 8bit\n\nSubject: ä\n\nö\n--B--\n";
+
+#[test]
+fn only_the_parts_that_need_it() {
+    let out = text(Want::SevenBit, MIXED).unwrap();
+    assert_eq!(
+        out,
+        "From: a@x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n\
+         f??r alte Leser\n--B\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n=C3=BC\n--B\n\
+         Content-Type: application/pdf\nContent-Transfer-Encoding: base64\n\nJVBERg==\n--B\nContent-Type: message/rfc822\n\n\
+         Subject: =?utf-8?b?w6Q=?=\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\
+         Content-Transfer-Encoding: quoted-printable\n\n=C3=B6\n--B--\n"
+    );
+    assert_eq!(text(Want::ShortLines, MIXED).unwrap(), MIXED, "nothing is too long in it");
+}
+
+#[test]
+fn what_must_not_be_changed_stops_it() {
+    let signed = MIXED.replace("Subject: ä", "Subject: a");
+    let signed =
+        signed.replace("multipart/mixed", "multipart/signed; protocol=\"application/pgp-signature\"");
+    assert!(text(Want::SevenBit, &signed).unwrap_err().contains("signed"));
+    let fragment = "From: a@x\nContent-Type: message/partial; id=1; number=1\n\nü\n";
+    assert!(text(Want::SevenBit, fragment).unwrap_err().contains("may not be encoded"));
+    let empty = "From: a@x\nContent-Type: multipart/mixed\n\nü\n";
+    assert!(text(Want::SevenBit, empty).unwrap_err().contains("may not be encoded"));
+    let own = "From: a@x\nContent-Type: text/plain\nContent-Transfer-Encoding: x-mine\n\nü\n";
+    assert!(text(Want::SevenBit, own).unwrap_err().contains("encoding of its own"));
+    assert!(text(Want::SevenBit, "From: jürgen@x\n\nx\n").unwrap_err().contains("ASCII"));
+    // A signed part in 7 bits is no trouble, and stays to the byte.
+    let inner = "Content-Type: text/plain\nContent-Transfer-Encoding: 8bit\n\nplain\n";
+    let text_ = format!(
+        "From: a@x\nContent-Type: multipart/mixed; boundary=A\n\n--A\nContent-Type: multipart/signed; boundary=B\n\n--B\n{inner}\
+         --B\nContent-Type: application/pgp-signature\n\nx\n--B--\n--A\n\nü\n--A--\n"
+    );
+    let out = text(Want::SevenBit, &text_).unwrap();
+    assert!(out.contains(inner) && out.contains("\n=C3=BC\n--A--\n"), "{out}");
+}
+
+#[test]
+fn long_lines_are_folded_in_their_encoding() {
+    let long = "wörd ".repeat(500);
+    let plain = format!(
+        "From: a@x\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n{long}\nshort\n"
+    );
+    let base = format!("From: a@x\nContent-Transfer-Encoding: base64\n\n{}\n", "QUJD".repeat(700));
+    let quoted = format!(
+        "From: a@x\nContent-Transfer-Encoding: quoted-printable\n\n{}=\n {}\n",
+        "=C3=BCx".repeat(300),
+        "y ".repeat(600)
+    );
+    for message in [plain, base, quoted] {
+        let message = message.replace('\n', "\r\n");
+        let out = convert(Want::ShortLines, message.as_bytes()).unwrap();
+        let measure = Measure::read(&mut &out[..]).unwrap();
+        assert!(measure.longest_line <= 76, "{}", measure.longest_line);
+        assert!(leaves(&out) == leaves(message.as_bytes()));
+    }
+    let signed = format!("From: a@x\nContent-Type: multipart/signed; boundary=B\n\n--B\n\n{long}\n--B--\n");
+    assert!(text(Want::ShortLines, &signed).unwrap_err().contains("signed"));
+}
+
+proptest::proptest! {
+    /// Whatever stands in it: 7 bits and short lines come out, or a refusal; and the same content can be read.
+    #[test]
+    fn the_content_stays(
+        parts in proptest::collection::vec(("(7bit|8bit|quoted-printable)", "[ -~äö€\t=\n.]{0,200}"), 1..4),
+        cut in 1usize..50,
+    ) {
+        let mut message = "From: a@x\r\nContent-Type: multipart/mixed; boundary=\"-=B\"\r\n\r\n".to_string();
+        for (encoding, body) in &parts {
+            let body = body.replace('\n', "\r\n");
+            // Blanks at the end of a line mean nothing in quoted-printable.
+            let body = if encoding.starts_with('q') { body.replace(['=', ' ', '\t'], "_") } else { body };
+            message += &format!("---=B\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n");
+        }
+        message += "---=B--\r\n";
+        let mut survey = Survey::new(Want::SevenBit);
+        message.as_bytes().chunks(cut).for_each(|chunk| survey.feed(chunk));
+        let plan = survey.plan().unwrap();
+        let mut out = Vec::new();
+        Converted::new(message.as_bytes(), &plan).read_to_end(&mut out).unwrap();
+        proptest::prop_assert!(out.is_ascii());
+        proptest::prop_assert_eq!(leaves(&out), leaves(message.as_bytes()));
+    }
+
+    #[test]
+    fn nothing_breaks_it(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+        let _ = convert(Want::SevenBit, &bytes);
+        let _ = convert(Want::ShortLines, &bytes);
+    }
+}
