@@ -6,6 +6,7 @@
 //! `notify`; `history` says what was done, `init` writes a first configuration, `demo` shows all of it.
 
 mod alarm;
+mod clock;
 mod demo;
 mod drops;
 mod fetching;

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::clock::Clock;
 use super::life::{Life, Stage};
 use super::plan::{Plan, Source};
 use super::unit::guarded;
-use super::work::{Clock, tell};
+use super::work::tell;
 use crate::durable::Dir;
 use crate::error::{Error, Result, Status};
 use crate::job::{act, dissect};

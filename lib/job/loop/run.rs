@@ -320,7 +320,7 @@ impl House<'_> {
         if !asked {
             return BTreeMap::new();
         }
-        let stamp = work::ledger_stamp(self.state.path());
+        let stamp = super::clock::ledger_stamp(self.state.path());
         if let Some((read, waiting)) = &self.ledger
             && *read == stamp
         {

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use jiff::Timestamp;
-
+use super::clock::Clock;
 use super::life::{Life, Stage};
 use super::plan::Plan;
 use super::probe::Prober;
@@ -21,14 +20,13 @@ use crate::error::{Result, Status};
 use crate::job::{act, dissect};
 use crate::report::{self, Form, Records};
 use crate::stop;
-use crate::store::ledger::{Entry, Ledger, State};
 use crate::store::maildir::{self, Maildir};
 use crate::watch::{self, Watch};
 
 /// What changed without a word of the kernel (another machine; a claim by another process) is looked for so often.
-const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+pub(super) const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 /// After trouble everything is looked at again, first after this long.
-const AFTER_TROUBLE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1800));
+pub(super) const AFTER_TROUBLE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1800));
 
 /// A loop whose messages come into a Maildir.
 pub(super) struct Mill {
@@ -236,80 +234,7 @@ impl Pause {
     }
 }
 
-/// When everything that is pending is to be looked at again.
-pub(super) struct Clock {
-    at: Option<Instant>,
-    /// The state directory, where the ledger lies.
-    ledger: PathBuf,
-    stamp: Vec<SystemTime>,
-    looked: Instant,
-}
-
-impl Clock {
-    /// At once.
-    pub fn new(plan: &Plan) -> Clock {
-        let ledger = plan.act.state.clone();
-        Clock { at: Some(Instant::now()), ledger, stamp: Vec::new(), looked: Instant::now() }
-    }
-
-    /// How long to wait for something new.
-    pub fn wait(&self) -> Duration {
-        let now = Instant::now();
-        self.at.map_or(LOOK_ANYWAY, |at| at.saturating_duration_since(now)).min(LOOK_ANYWAY)
-    }
-
-    /// True if everything is to be looked at: its time has come, or somebody else wrote to the ledger.
-    pub fn is_due(&mut self) -> bool {
-        if self.looked.elapsed() >= LOOK_ANYWAY {
-            self.looked = Instant::now();
-            if self.stamp() != self.stamp {
-                return true;
-            }
-        }
-        self.at.is_some_and(|at| at <= Instant::now())
-    }
-
-    /// It ran, over everything or not.
-    pub fn ran(&mut self, plan: &Plan, all: bool, done: &Result<Status>) {
-        self.stamp = self.stamp();
-        self.looked = Instant::now();
-        let (first, _) = AFTER_TROUBLE;
-        let trouble = !matches!(done, Ok(status) if *status == Status::DONE);
-        if !all && !trouble {
-            return;
-        }
-        let due =
-            due(plan).map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default());
-        let held = (due.is_none() && matches!(done, Ok(status) if status.code() == 75)).then_some(first * 2);
-        let broken = done.is_err().then_some(first);
-        let next = [due, held, broken].into_iter().flatten().min();
-        self.at = next.map(|wait| Instant::now() + wait.max(Duration::from_secs(1)));
-    }
-
-    fn stamp(&self) -> Vec<SystemTime> {
-        ledger_stamp(&self.ledger)
-    }
-}
-
-/// Changes with the ledger of this state directory.
-pub(super) fn ledger_stamp(state: &Path) -> Vec<SystemTime> {
-    stamp(std::iter::once(state.join("act/ledger").as_path()))
-}
-
-/// When the next action that failed for now is to be tried again.
-fn due(plan: &Plan) -> Option<Timestamp> {
-    let mut ledger = Ledger::open_existing(&plan.act.state, plan.act.wait).ok()??;
-    let mut due: Option<Timestamp> = None;
-    let mut look = |entry: Entry| {
-        let waits = matches!(entry.state, State::Later | State::Held) && plan.rules.contains(&entry.key.rule);
-        let next = entry.next.filter(|_| waits);
-        due = due.into_iter().chain(next).min();
-    };
-    ledger.each_open(&mut look).ok()?;
-    due
-}
-
 /// When these changed last; what is not there did not.
-fn stamp<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<SystemTime> {
+pub(super) fn stamp<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<SystemTime> {
     paths.filter_map(|path| std::fs::metadata(path).ok()?.modified().ok()).collect()
 }
