@@ -44,7 +44,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub enum Source {
     /// An account's mailboxes.
-    Account(fetch::Options),
+    Account(Box<fetch::Options>),
     /// A directory in which files are laid; read this often if that is said.
     Directory(PathBuf, Option<Duration>),
 }
@@ -111,7 +111,7 @@ impl Plan {
 
     fn of(settings: &Settings, name: &str, each: &Loop) -> Result<Plan> {
         let source = match (&each.account, &each.watch) {
-            (Some(account), _) => Source::Account(account_of(settings, account)?),
+            (Some(account), _) => Source::Account(Box::new(account_of(settings, account)?)),
             (None, Some(dir)) => Source::Directory(dir.clone(), each.poll),
             (None, None) => return Err(Error::plain(Kind::Config, format!("loop {name} has no account"))),
         };

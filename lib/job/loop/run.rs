@@ -132,7 +132,7 @@ impl House<'_> {
             };
             let watch = Watch::new(work::doors(&fetch.maildir)?.iter().map(PathBuf::as_path))?;
             let account = accounts.entry(fetch.account.clone()).or_insert_with(|| Account {
-                options: fetch.clone(),
+                options: (**fetch).clone(),
                 every: plan.every,
                 loops: Vec::new(),
             });
@@ -142,8 +142,8 @@ impl House<'_> {
         }
         for account in accounts.into_values() {
             let account = Arc::new(account);
-            for mailbox in account.options.mailboxes.iter().skip(1).filter(|name| is_plain(name)).cloned() {
-                let account = account.clone();
+            for mailbox in account.options.mailboxes.iter().skip(1).filter(|name| is_plain(name)) {
+                let (account, mailbox) = (account.clone(), mailbox.clone());
                 self.start(&account.options.account.clone(), Role::Helper, move || {
                     account.keep_one(&mailbox)
                 })?;
