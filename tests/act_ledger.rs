@@ -189,8 +189,7 @@ fn commands_get_no_files_that_our_caller_left_open() {
     desk.0.sh("exec 7<config.toml 9>lock; mail-act in/0000.pdf --run -- ./look").run().ok();
     let fds = String::from_utf8(desk.0.read("fds")).unwrap();
     let fds: Vec<&str> = fds.split_whitespace().collect();
-    // dash keeps the script itself open as 10.
-    assert!(fds.iter().all(|fd| ["0", "1", "2", "10", "255"].contains(fd)), "{fds:?}");
+    assert!(!fds.contains(&"7") && !fds.contains(&"9") && fds.contains(&"0"), "{fds:?}");
 }
 
 #[test]
@@ -295,7 +294,7 @@ fn many_processes_claim_each_once() {
 }
 
 #[test]
-fn a_loop_says_what_is_unknown_once_and_hears_a_word_by_hand() {
+fn a_loop_says_what_is_unknown_once() {
     let bench = Bench::new();
     let server = bench.sandbox();
     bench.configure("me@by.example", &server.smtp, &server.imap, "run", "");
@@ -318,10 +317,7 @@ fn a_loop_says_what_is_unknown_once_and_hears_a_word_by_hand() {
     let history =
         |words: &[&str]| bench.cmd("mail-loop").args(["history", "--json"]).args(words).run().ok().json();
     assert_eq!(history(&["--is", "unknown"]).len(), 1);
-    bench.cmd("mail-loop").args(["retry", "--is", "unknown"]).run().ok();
-    bench.deliver_pdf("five");
-    wait_for(6);
-    assert_eq!(bench.counted(), ["five.pdf", "four.pdf", "one.pdf", "one.pdf", "three.pdf", "two.pdf"]);
+    assert_eq!(bench.counted(), ["four.pdf", "one.pdf", "three.pdf", "two.pdf"]);
     run.signal(rustix::process::Signal::TERM);
     let ran = run.wait();
     assert_eq!(ran.err_text().matches("nobody knows").count(), 1, "{}", ran.shown());

@@ -376,7 +376,8 @@ fn killed_at_every_step_it_ends_as_if_undisturbed() {
         assert!(matches!(ran.status, Some(73 | 74)), "step {step} fails\n{}", ran.shown());
         let mut there: Vec<String> = tree(&bench).into_keys().map(|name| format!("./out/{name}")).collect();
         let mut told: Vec<String> = ran.lines().iter().map(ToString::to_string).collect();
-        (there.sort(), told.sort());
+        there.sort();
+        told.sort();
         assert_eq!(there, told, "step {step} fails: what was not told is not there");
         pending(&bench).run().ok();
         assert_eq!((digests(&bench), records(&bench)), expected, "after a full disk at step {step}");

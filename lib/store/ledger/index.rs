@@ -317,7 +317,7 @@ impl Index {
             return Error::new(Kind::Temporary, doing, why)
                 .hint("the next run makes it anew from the ledger");
         }
-        Error::writing(&self.dir.at(ROWS), why)
+        Error::writing(self.dir.at(ROWS), why)
     }
 }
 

@@ -314,6 +314,8 @@ fn damage_to_the_index_is_seen_and_never_means_that_nothing_was_done() {
         let length = std::fs::metadata(part_of(&act, part)).unwrap().len() as usize;
         for at in (0..length).step_by(stride) {
             for damage in [&[0; 512][..], &[0xff; 3], b"0"] {
+                // Where the last damage was seen the index has gone, and is made anew.
+                drop(Ledger::open(temp.path(), NOW).unwrap());
                 let file = part_of(&act, part);
                 let mut bytes = std::fs::read(&file).unwrap();
                 let end = bytes.len().min(at + damage.len());
