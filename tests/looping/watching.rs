@@ -41,7 +41,7 @@ fn what_is_whole_is_acted_on_once() {
     let mut slow = std::fs::File::create(bench.path("home/drop/slow.pdf")).unwrap();
     let bytes = pdf("slow");
     slow.write_all(&bytes[..100]).unwrap();
-    bench.write("home/drop/part.pdf.part", &pdf("part")[..50]);
+    bench.write("home/drop/part.pdf.part", "half of it");
     bench.write("home/drop/.hidden.pdf", pdf("hidden"));
     bench.write("aside", pdf("moved"));
     std::fs::rename(bench.path("aside"), bench.path("home/drop/moved.pdf")).unwrap();
