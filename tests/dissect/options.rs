@@ -222,7 +222,7 @@ fn messages_of_one_name_in_two_maildirs_are_two() {
     std::fs::write(&journal, format!("garbage\n{text}")).unwrap();
     let ran = bench.cmd("mail-act").args(["--pending", "o", "--", "lp"]).run().ok();
     assert_eq!(ran.lines().len(), 2, "{}", ran.shown());
-    assert!(ran.err_text().contains("line 1 of"), "{}", ran.shown());
+    assert!(ran.err_text().contains("the line at byte 0 of"), "{}", ran.shown());
 }
 
 #[test]
