@@ -95,9 +95,8 @@ impl Spool {
         message: &mut dyn Read,
     ) -> Result<()> {
         check_id(id)?;
-        let dir = self.tmp.new_subdir(id, 0o700)?;
-        let accepted = Lock::take(&dir, "lock", Duration::ZERO).and_then(|_lock| {
-            self.write(&dir, envelope, to, message)?;
+        let (dir, _lock) = self.begin(id)?;
+        let accepted = self.write(&dir, envelope, to, message).and_then(|()| {
             self.tmp
                 .rename_new(id, &self.mail, id)
                 .map_err(|why| Error::creating(self.mail.at(id), why).with_kind(Kind::Io))?;
@@ -112,6 +111,31 @@ impl Spool {
                 false => error,
             }
         })
+    }
+
+    /// Makes the directory and takes its lock. A run that begins just now may take it for rubbish until it is locked
+    /// ([`Spool::clean`]); then it is made once more.
+    fn begin(&self, id: &str) -> Result<(Dir, Lock)> {
+        let mut tries = 100;
+        loop {
+            tries -= 1;
+            let dir = self.tmp.new_subdir(id, 0o700);
+            let locked = dir.and_then(|dir| {
+                let lock = Lock::take(&dir, "lock", Duration::from_secs(10))?;
+                Ok((dir, lock))
+            });
+            match locked {
+                Ok((dir, lock)) if dir.has("lock") => return Ok((dir, lock)),
+                Ok(_) if tries > 0 => {}
+                Err(error) if tries > 0 && error.kind() == Kind::CannotCreate && !self.tmp.has(id) => {}
+                Ok((dir, _)) => {
+                    let doing = format!("cannot keep {}", dir.path().display());
+                    return Err(Error::new(Kind::Temporary, doing, "others remove it again and again"));
+                }
+                // What may be left of it is removed by the next run.
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn write(&self, dir: &Dir, envelope: &Envelope, to: &[Address], message: &mut dyn Read) -> Result<()> {
@@ -239,9 +263,15 @@ impl Spool {
             let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
             let Ok(dir) = Dir::open(self.tmp.at(id)) else { continue };
             // Who writes it holds its lock; who has not got it yet just made the directory and will notice.
-            if Lock::take(&dir, "lock", Duration::ZERO).is_ok() && self.tmp.has(id) {
-                remove_all(&dir, &self.tmp, id)?;
-                count += 1;
+            let Ok(_lock) = Lock::take(&dir, "lock", Duration::ZERO) else { continue };
+            if !self.tmp.has(id) {
+                continue;
+            }
+            match remove_all(&dir, &self.tmp, id) {
+                Ok(()) => count += 1,
+                // Somebody made a lock of his own there in the last moment.
+                Err(_) if dir.has("lock") => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(count)

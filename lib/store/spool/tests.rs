@@ -123,6 +123,26 @@ fn what_a_crash_left_is_cleaned_and_what_is_being_written_is_not() {
 }
 
 #[test]
+fn accepting_while_others_clean_up_is_safe() {
+    let (_temp, spool) = spool();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    spool.clean().unwrap();
+                }
+            });
+        }
+        let accepted = (0..200)
+            .try_for_each(|n| spool.accept(&n.to_string(), &envelope(), &[address("b@x")], &mut &b"x\n"[..]));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        accepted.unwrap();
+    });
+    assert_eq!((spool.ids(Place::Mail).unwrap().len(), spool.tmp.names().unwrap().len()), (200, 0));
+}
+
+#[test]
 fn a_message_that_cannot_be_read_is_not_accepted() {
     struct Bad;
     impl Read for Bad {
