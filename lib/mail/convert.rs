@@ -327,7 +327,7 @@ fn raw_fields(head: &[u8]) -> Vec<&[u8]> {
     let mut starts: Vec<usize> = Vec::new();
     let mut at = 0;
     for line in head.split_inclusive(|b| *b == b'\n') {
-        if line.trim_ascii().is_empty() {
+        if walk::ends_head(line, starts.is_empty()) {
             break;
         }
         if starts.is_empty() || !matches!(line[0], b' ' | b'\t') {

@@ -48,6 +48,15 @@ fn a_plain_text_gets_what_it_lacks() {
     assert!(String::from_utf8(out).unwrap().contains("charset=unknown-8bit"));
 }
 
+#[test]
+fn a_line_of_blanks_does_not_end_a_header() {
+    let head = "From: a@x\nSubject: hello\n \nX-Keep: yes\n\t \n  \nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n";
+    let out = text(Want::SevenBit, &format!("{head}\nü\n")).unwrap();
+    assert_eq!(out, format!("{head}Content-Transfer-Encoding: quoted-printable\n\n=C3=BC\n"));
+    let out = text(Want::ShortLines, &format!("{head}\n{}\n", "z".repeat(2000))).unwrap();
+    assert!(out.starts_with(&format!("{head}Content-Transfer-Encoding: quoted-printable\n\nzz")), "{out}");
+}
+
 const MIXED: &str = "From: a@x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\nContent-Transfer-Encoding: 8bit\n\n\
     für alte Leser\n--B\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nü\n--B\n\
     Content-Type: application/pdf\nContent-Transfer-Encoding: base64\n\nJVBERg==\n--B\nContent-Type: message/rfc822\n\

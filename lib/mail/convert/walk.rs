@@ -62,6 +62,11 @@ pub(super) struct Walk {
     leaves: usize,
 }
 
+/// True for an empty line; one of blanks goes on with the field above it, if there is one.
+pub(super) fn ends_head(line: &[u8], is_first: bool) -> bool {
+    line.trim_ascii().is_empty() && (is_first || !matches!(line.first(), Some(b' ' | b'\t')))
+}
+
 impl Default for Walk {
     fn default() -> Self {
         let at = At::Head { is_message: true };
@@ -130,7 +135,7 @@ impl Walk {
         }
         let At::Head { is_message } = self.at else { return self.content(line, visitor) };
         let is_more = matches!(line.first(), Some(b' ' | b'\t')) && !self.head.is_empty();
-        if line.trim_ascii().is_empty() && !is_more {
+        if ends_head(line, self.head.is_empty()) {
             self.head.extend_from_slice(line);
             return self.end_head(is_message, visitor);
         }
