@@ -122,7 +122,34 @@ fn long_lines_are_folded_in_their_encoding() {
     assert!(text(Want::ShortLines, &signed).unwrap_err().contains("signed"));
 }
 
+fn quoted(body: &str) -> String {
+    let head = "From: a@x\nContent-Transfer-Encoding: quoted-printable\n\n";
+    let out = text(Want::SevenBit, &format!("{head}{body}")).unwrap();
+    out.strip_prefix(head).unwrap().to_string()
+}
+
+#[test]
+fn a_bad_escape_destroys_nothing() {
+    assert_eq!(
+        quoted("preis=über a=b =4ö =zü =\u{e4}\n==ä= ö =\nx=4\nx=="),
+        "preis=3D=C3=BCber a=3Db =3D4=C3=B6 =3Dz=C3=BC =3D=C3=A4\n=3D=3D=C3=A4=3D =C3=B6 =\nx=3D4\nx=3D="
+    );
+}
+
 proptest::proptest! {
+    /// However broken: what a reader sees is the same.
+    #[test]
+    fn broken_quoted_printable_reads_the_same(
+        pieces in proptest::collection::vec("(=|==|=4|=4A|=fc|ü|ä|[ -~]|x{70}| |\t|\n|=\n|= \n)", 0..60),
+    ) {
+        let body = format!("{}ü\n", pieces.concat()).replace('\n', "\r\n");
+        let message = format!("From: a@x\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n{body}");
+        let out = convert(Want::SevenBit, message.as_bytes()).unwrap();
+        proptest::prop_assert!(out.is_ascii());
+        proptest::prop_assert!(out.split(|b| *b == b'\n').all(|line| line.len() <= 77));
+        proptest::prop_assert_eq!(leaves(&out), leaves(message.as_bytes()));
+    }
+
     /// Whatever stands in it: 7 bits and short lines come out, or a refusal; and the same content can be read.
     #[test]
     fn the_content_stays(
