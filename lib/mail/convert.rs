@@ -196,7 +196,12 @@ impl Visitor for Found {
 
     fn leaf_ends(&mut self, _: usize) {}
 
-    fn other(&mut self, _: &[u8]) {}
+    /// Between the parts hardly anybody reads, but there is no way to say it in 7 bits.
+    fn other(&mut self, bytes: &[u8]) {
+        if self.want == Want::SevenBit && !bytes.is_ascii() {
+            self.obstacle.get_or_insert_with(|| "some of them stand outside of its parts".to_string());
+        }
+    }
 }
 
 /// The second pass: the message as the plan wants it.
@@ -279,12 +284,8 @@ impl Visitor for Changes<'_> {
         }
     }
 
-    /// Between the parts nobody reads; a line in front of the first may greet old readers.
     fn other(&mut self, bytes: &[u8]) {
-        match self.plan.want {
-            Want::SevenBit => self.out.extend(bytes.iter().map(|b| if b.is_ascii() { *b } else { b'?' })),
-            Want::ShortLines => self.out.extend_from_slice(bytes),
-        }
+        self.out.extend_from_slice(bytes);
     }
 }
 

@@ -58,7 +58,7 @@ fn a_line_of_blanks_does_not_end_a_header() {
 }
 
 const MIXED: &str = "From: a@x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\nContent-Transfer-Encoding: 8bit\n\n\
-    für alte Leser\n--B\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nü\n--B\n\
+    for old readers\n--B\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nü\n--B\n\
     Content-Type: application/pdf\nContent-Transfer-Encoding: base64\n\nJVBERg==\n--B\nContent-Type: message/rfc822\n\
     Content-Transfer-Encoding: 8bit\n\nSubject: ä\n\nö\n--B--\n";
 
@@ -68,7 +68,7 @@ fn only_the_parts_that_need_it() {
     assert_eq!(
         out,
         "From: a@x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n\
-         f??r alte Leser\n--B\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n=C3=BC\n--B\n\
+         for old readers\n--B\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n=C3=BC\n--B\n\
          Content-Type: application/pdf\nContent-Transfer-Encoding: base64\n\nJVBERg==\n--B\nContent-Type: message/rfc822\n\n\
          Subject: =?utf-8?b?w6Q=?=\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\
          Content-Transfer-Encoding: quoted-printable\n\n=C3=B6\n--B--\n"
@@ -89,6 +89,13 @@ fn what_must_not_be_changed_stops_it() {
     let own = "From: a@x\nContent-Type: text/plain\nContent-Transfer-Encoding: x-mine\n\nü\n";
     assert!(text(Want::SevenBit, own).unwrap_err().contains("encoding of its own"));
     assert!(text(Want::SevenBit, "From: jürgen@x\n\nx\n").unwrap_err().contains("ASCII"));
+    let empty = "From: a@x\nContent-Type: multipart/mixed; boundary=X\n\n";
+    for around in ["ü\n--X\n\nx\n--X--\n", "--X\n\nx\n--X--\nü\n", "--B\n\nü\n--B--\n"] {
+        let around = format!("{empty}{around}");
+        assert!(text(Want::SevenBit, &around).unwrap_err().contains("outside of its parts"), "{around}");
+        assert!(text(Want::SevenBit, &around.replace("mixed", "signed")).is_err());
+        assert_eq!(text(Want::ShortLines, &around).unwrap(), around);
+    }
     // A signed part in 7 bits is no trouble, and stays to the byte.
     let inner = "Content-Type: text/plain\nContent-Transfer-Encoding: 8bit\n\nplain\n";
     let text_ = format!(
@@ -175,7 +182,9 @@ proptest::proptest! {
 
     #[test]
     fn nothing_breaks_it(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
-        let _ = convert(Want::SevenBit, &bytes);
+        if let Ok(out) = convert(Want::SevenBit, &bytes) {
+            proptest::prop_assert!(out.is_ascii());
+        }
         let _ = convert(Want::ShortLines, &bytes);
     }
 }
