@@ -278,8 +278,7 @@ impl Visitor for Changes<'_> {
 
     fn leaf_ends(&mut self, number: usize) {
         match self.action(number) {
-            Action::Keep => {}
-            Action::Rewrap => self.encoder.end_wrap(&mut self.out),
+            Action::Keep | Action::Rewrap => {}
             Action::Quote { .. } | Action::Requote => self.encoder.end(&mut self.out),
         }
     }

@@ -106,22 +106,25 @@ impl Encoder {
         self.column = 0;
     }
 
-    /// Base64 in lines of 76; what is no base64 is left out, as every reader does (RFC 2045 section 6.8).
+    /// Base64 with its longer lines split. Ends of lines stay: they part the data from a footer that a list put there.
     pub(super) fn rewrap(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        for byte in bytes.iter().filter(|b| b.is_ascii_alphanumeric() || b"+/=".contains(b)) {
-            if self.column == WIDTH {
-                out.extend_from_slice(b"\r\n");
-                self.column = 0;
+        for byte in bytes {
+            match byte {
+                b'\r' | b'\n' => {
+                    self.line_end(*byte, out);
+                    continue;
+                }
+                // No line may look like a boundary.
+                b'-' => {}
+                _ if self.column >= WIDTH => {
+                    out.extend_from_slice(b"\r\n");
+                    self.column = 0;
+                }
+                _ => {}
             }
-            out.push(*byte);
+            // No base64, and so it stays: readers skip the one as the other (RFC 2045 section 6.8).
+            out.push(if byte.is_ascii() { *byte } else { b'?' });
             self.column += 1;
-        }
-    }
-
-    /// Ends what `rewrap` began.
-    pub(super) fn end_wrap(&mut self, out: &mut Vec<u8>) {
-        if std::mem::take(&mut self.column) > 0 {
-            out.extend_from_slice(b"\r\n");
         }
     }
 

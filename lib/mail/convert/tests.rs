@@ -143,6 +143,30 @@ fn a_bad_escape_destroys_nothing() {
     );
 }
 
+#[test]
+fn a_footer_behind_base64_stays_apart() {
+    let head = "From: a@x\nContent-Type: application/pdf\nContent-Transfer-Encoding: base64\n\n";
+    for data in ["QUJD".repeat(700), format!("{}QQ==", "QUJD".repeat(18)), "QUJD\nQUJD".to_string()] {
+        for footer in
+            ["\n_______\nThis list ist für dich und grüßt\nabcd\n", "\n\n-- \nlist - ü\n", "\n-ü-\n"]
+        {
+            let message = format!("{head}{data}{footer}").replace('\n', "\r\n");
+            for want in [Want::SevenBit, Want::ShortLines] {
+                let out = convert(want, message.as_bytes()).unwrap();
+                assert!(want == Want::ShortLines || out.is_ascii());
+                assert_eq!(leaves(&out), leaves(message.as_bytes()), "{data}{footer}");
+            }
+        }
+    }
+    // What is split does not become a boundary.
+    let line = format!("{}--B{}", "QUJD".repeat(19), "x".repeat(1000));
+    let head =
+        "From: a@x\nContent-Type: multipart/mixed; boundary=B\n\n--B\nContent-Transfer-Encoding: base64\n\n";
+    let out = text(Want::ShortLines, &format!("{head}{line}\n--B--\n")).unwrap();
+    assert!(!out[head.len()..].replace("\n--B--", "").contains("\n-"), "{out}");
+    assert!(out.replace('\n', "").contains(&line));
+}
+
 proptest::proptest! {
     /// However broken: what a reader sees is the same.
     #[test]
