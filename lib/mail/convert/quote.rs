@@ -169,6 +169,9 @@ impl Encoder {
             out.extend_from_slice(b"=\r\n");
             self.column = 0;
         }
+        // No line may look like a boundary, wherever it is folded.
+        let dash = hex(b'-');
+        let token = if self.column == 0 && token == b"-" { &dash } else { token };
         out.extend_from_slice(token);
         self.column += token.len();
     }

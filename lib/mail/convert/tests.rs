@@ -167,6 +167,25 @@ fn a_footer_behind_base64_stays_apart() {
     assert!(out.replace('\n', "").contains(&line));
 }
 
+#[test]
+fn a_fold_makes_no_boundary() {
+    for encoding in ["8bit", "quoted-printable"] {
+        for width in 70..80 {
+            let line = format!("{}--BBB ", "z".repeat(width));
+            let body = format!("{line}\n{line}ü\n-- \n{}x\n", line.repeat(14));
+            let message = format!(
+                "From: a@x\nContent-Type: multipart/mixed; boundary=BBB\n\n--BBB\n\
+                 Content-Transfer-Encoding: {encoding}\n\n{body}--BBB--\n"
+            )
+            .replace('\n', "\r\n");
+            let out = convert(Want::SevenBit, message.as_bytes()).unwrap();
+            let dashed = out.windows(2).filter(|two| two == b"\n-").count();
+            assert_eq!(dashed, 2, "{}", String::from_utf8_lossy(&out));
+            assert!(leaves(&out) == leaves(message.as_bytes()));
+        }
+    }
+}
+
 proptest::proptest! {
     /// However broken: what a reader sees is the same.
     #[test]
