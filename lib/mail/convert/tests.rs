@@ -186,6 +186,29 @@ fn a_fold_makes_no_boundary() {
     }
 }
 
+#[test]
+fn empty_lines_before_an_inner_message_are_skipped() {
+    let inner = MIXED.replace("boundary=B", "boundary=I").replace("--B", "--I");
+    for empty in ["", "\n", "\n\n\n"] {
+        let message = format!(
+            "From: a@x\nContent-Type: multipart/mixed; boundary=O\n\n--O\nContent-Type: message/rfc822\n\n{empty}{inner}\
+             --O\n\nlast ü\n--O--\n"
+        );
+        let out = text(Want::SevenBit, &message).unwrap();
+        assert!(
+            out.contains(
+                "\nContent-Type: application/pdf\nContent-Transfer-Encoding: base64\n\nJVBERg==\n--I\n"
+            ),
+            "{out}"
+        );
+        assert!(out.contains(&format!("message/rfc822\n\n{empty}From: a@x\n")), "{out}");
+        assert_eq!(leaves(out.as_bytes()).len(), 4);
+        assert_eq!(leaves(out.as_bytes()), leaves(message.as_bytes()));
+    }
+    let alone = "From: a@x\nContent-Type: message/rfc822\n\n\n\n";
+    assert_eq!(text(Want::SevenBit, alone).unwrap(), alone);
+}
+
 proptest::proptest! {
     /// However broken: what a reader sees is the same.
     #[test]
