@@ -7,11 +7,10 @@
 
 use std::io::{self, Read};
 
-use super::compose;
 use super::decode::Encoding;
-use super::header;
 use super::lines::LONGEST_LINE;
 
+mod field;
 mod quote;
 mod walk;
 
@@ -303,7 +302,7 @@ fn new_head(entity: &Entity<'_>, action: Action, want: Want) -> Vec<u8> {
             continue;
         }
         match want == Want::SevenBit && !field.is_ascii() {
-            true => out.extend(encoded(field).unwrap_or_else(|| field.to_vec())),
+            true => out.extend(field::encoded(field).unwrap_or_else(|| field.to_vec())),
             false => out.extend_from_slice(field),
         }
     }
@@ -337,15 +336,6 @@ fn raw_fields(head: &[u8]) -> Vec<&[u8]> {
     }
     let ends = starts.iter().skip(1).copied().chain([at]);
     starts.iter().zip(ends).map(|(start, end)| &head[*start..end]).collect()
-}
-
-/// A field in ASCII (RFC 2047); `None` where that can't be done.
-fn encoded(field: &[u8]) -> Option<Vec<u8>> {
-    let only = header::fields(field).next()?;
-    let name = std::str::from_utf8(only.name).ok()?;
-    let value = std::str::from_utf8(only.value).ok()?;
-    let value: String = value.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-    compose::encoded_field(name, &value).map(String::into_bytes)
 }
 
 #[cfg(test)]

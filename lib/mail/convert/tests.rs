@@ -209,6 +209,35 @@ fn empty_lines_before_an_inner_message_are_skipped() {
     assert_eq!(text(Want::SevenBit, alone).unwrap(), alone);
 }
 
+#[test]
+fn groups_are_kept_and_ids_refused() {
+    let field = |line: &str| {
+        let out = text(Want::SevenBit, &format!("{line}\n\nx\n"))?;
+        Ok::<_, String>(out.split_once("\n\n").unwrap().0.to_string())
+    };
+    assert_eq!(field("Cc: Ärzte:;").unwrap(), "Cc: =?utf-8?b?w4RyenRl?=:;");
+    assert_eq!(
+        field("To: c@x, \"Ä, B\": Jürgen <j@x>, b@[IPv6:::1];, team: a@x;, (c, d:) d@x").unwrap(),
+        "To: c@x,\n =?utf-8?b?w4QsIEI=?=: =?utf-8?b?SsO8cmdlbg==?= <j@x>,\n b@[IPv6:::1];,\n team: a@x;,\n =?utf-8?b?YywgZDo=?= <d@x>"
+    );
+    let long = field(&format!("Cc: {}: a@x;", "ä".repeat(60))).unwrap();
+    assert!(long.lines().all(|line| line.len() < 79), "{long}");
+    assert_eq!(crate::mail::words::decode(long.as_bytes()), format!("Cc: {}: a@x;", "ä".repeat(60)));
+    for line in [
+        "In-Reply-To: <ü@x>",
+        "References: <a@x> <ü@x>",
+        "Message-ID: <ü@x>",
+        "Received: from ü by x; Sat, 21 Nov 2026 10:00:00 +0000",
+        "Cc: Ä: b: a@x;;",
+        "Cc: Ä: ü@x;",
+        "Cc: Ä: a@x",
+        "Cc: (ü)",
+        "Cc: \"ü <a@x>",
+    ] {
+        assert!(field(line).unwrap_err().contains("not ASCII"), "{line}");
+    }
+}
+
 proptest::proptest! {
     /// However broken: what a reader sees is the same.
     #[test]
