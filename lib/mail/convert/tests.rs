@@ -238,6 +238,24 @@ fn groups_are_kept_and_ids_refused() {
     }
 }
 
+/// As mail-inject(1) says.
+#[test]
+fn all_that_is_refused() {
+    let why = |message: &[u8]| convert(Want::SevenBit, message).unwrap_err();
+    for name in
+        ["Content-Type: text/plain; name", "Content-Disposition: x; y", "DKIM-Signature: a", "ARC-Seal: i"]
+    {
+        assert!(why(format!("{name}=ü\r\n\r\nx\r\n").as_bytes()).contains("not ASCII"), "{name}");
+    }
+    assert!(why(b"Subject: \xfc\r\n\r\nx\r\n").contains("not ASCII"));
+    let many = |count: usize| {
+        let head = "Content-Type: multipart/mixed; boundary=B\r\n\r\n";
+        format!("{head}{}ü\r\n--B--\r\n", "--B\r\n\r\n".repeat(count))
+    };
+    assert!(convert(Want::SevenBit, many(10_000).as_bytes()).is_ok());
+    assert!(why(many(10_001).as_bytes()).contains("too many parts"));
+}
+
 proptest::proptest! {
     /// However broken: what a reader sees is the same.
     #[test]
