@@ -428,6 +428,15 @@ fn eight_bits_for_a_seven_bit_server() {
         assert!(text.ends_with("\r\n\r\nf=C3=BCr dich=20\r\n.\r\n"), "{text}");
         assert!(text.contains("Subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n"), "{text}");
     }
+    // What a dry run shows is for one that takes eight.
+    let shown = bench.cmd("mail-inject").args(["-n", "-t"]).stdin(plain).run().ok().out_text();
+    assert!(shown.contains("f\u{fc}r dich"), "{shown}");
+    // Outside of parts nothing can be encoded.
+    let sink = Sink::open(&[], Cut::Never);
+    let around = signed.replace("signed", "mixed").replace("\u{fc}", "u") + "list f\u{fc}r dich\n";
+    let ran = bench.cmd("mail-inject").args(["--smtp", &sink.url(), "-t"]).stdin(around).run();
+    ran.fails(69).err_has("5.6.3").err_has("outside of its parts");
+    assert!(sink.told().messages.is_empty());
     // As it is for one that takes eight.
     let sink = Sink::open(&["8BITMIME"], Cut::Never);
     bench.cmd("mail-inject").args(["--smtp", &sink.url(), "--batch"]).stdin("signed.eml\n").run().ok();

@@ -7,11 +7,10 @@
 
 use std::io::{self, Read};
 
-use super::compose;
 use super::decode::Encoding;
-use super::header;
 use super::lines::LONGEST_LINE;
 
+mod field;
 mod quote;
 mod walk;
 
@@ -196,7 +195,12 @@ impl Visitor for Found {
 
     fn leaf_ends(&mut self, _: usize) {}
 
-    fn other(&mut self, _: &[u8]) {}
+    /// Between the parts hardly anybody reads, but there is no way to say it in 7 bits.
+    fn other(&mut self, bytes: &[u8]) {
+        if self.want == Want::SevenBit && !bytes.is_ascii() {
+            self.obstacle.get_or_insert_with(|| "some of them stand outside of its parts".to_string());
+        }
+    }
 }
 
 /// The second pass: the message as the plan wants it.
@@ -273,18 +277,13 @@ impl Visitor for Changes<'_> {
 
     fn leaf_ends(&mut self, number: usize) {
         match self.action(number) {
-            Action::Keep => {}
-            Action::Rewrap => self.encoder.end_wrap(&mut self.out),
+            Action::Keep | Action::Rewrap => {}
             Action::Quote { .. } | Action::Requote => self.encoder.end(&mut self.out),
         }
     }
 
-    /// Between the parts nobody reads; a line in front of the first may greet old readers.
     fn other(&mut self, bytes: &[u8]) {
-        match self.plan.want {
-            Want::SevenBit => self.out.extend(bytes.iter().map(|b| if b.is_ascii() { *b } else { b'?' })),
-            Want::ShortLines => self.out.extend_from_slice(bytes),
-        }
+        self.out.extend_from_slice(bytes);
     }
 }
 
@@ -303,7 +302,7 @@ fn new_head(entity: &Entity<'_>, action: Action, want: Want) -> Vec<u8> {
             continue;
         }
         match want == Want::SevenBit && !field.is_ascii() {
-            true => out.extend(encoded(field).unwrap_or_else(|| field.to_vec())),
+            true => out.extend(field::encoded(field).unwrap_or_else(|| field.to_vec())),
             false => out.extend_from_slice(field),
         }
     }
@@ -327,7 +326,7 @@ fn raw_fields(head: &[u8]) -> Vec<&[u8]> {
     let mut starts: Vec<usize> = Vec::new();
     let mut at = 0;
     for line in head.split_inclusive(|b| *b == b'\n') {
-        if line.trim_ascii().is_empty() {
+        if walk::ends_head(line, starts.is_empty()) {
             break;
         }
         if starts.is_empty() || !matches!(line[0], b' ' | b'\t') {
@@ -337,15 +336,6 @@ fn raw_fields(head: &[u8]) -> Vec<&[u8]> {
     }
     let ends = starts.iter().skip(1).copied().chain([at]);
     starts.iter().zip(ends).map(|(start, end)| &head[*start..end]).collect()
-}
-
-/// A field in ASCII (RFC 2047); `None` where that can't be done.
-fn encoded(field: &[u8]) -> Option<Vec<u8>> {
-    let only = header::fields(field).next()?;
-    let name = std::str::from_utf8(only.name).ok()?;
-    let value = std::str::from_utf8(only.value).ok()?;
-    let value: String = value.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-    compose::encoded_field(name, &value).map(String::into_bytes)
 }
 
 #[cfg(test)]

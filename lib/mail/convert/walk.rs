@@ -47,7 +47,11 @@ struct Level {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
-    Head { is_message: bool },
+    Head {
+        is_message: bool,
+        /// Of a message within a part.
+        is_inner: bool,
+    },
     Leaf(usize),
     Between,
 }
@@ -62,9 +66,14 @@ pub(super) struct Walk {
     leaves: usize,
 }
 
+/// True for an empty line; one of blanks goes on with the field above it, if there is one.
+pub(super) fn ends_head(line: &[u8], is_first: bool) -> bool {
+    line.trim_ascii().is_empty() && (is_first || !matches!(line.first(), Some(b' ' | b'\t')))
+}
+
 impl Default for Walk {
     fn default() -> Self {
-        let at = At::Head { is_message: true };
+        let at = At::Head { is_message: true, is_inner: false };
         Walk { levels: Vec::new(), at, head: Vec::new(), held: Vec::new(), at_start: true, leaves: 0 }
     }
 }
@@ -98,7 +107,7 @@ impl Walk {
             let line = std::mem::take(&mut self.held);
             self.line(&line, visitor);
         }
-        if let At::Head { is_message } = self.at
+        if let At::Head { is_message, .. } = self.at
             && !self.head.is_empty()
         {
             self.end_head(is_message, visitor);
@@ -117,7 +126,7 @@ impl Walk {
 
     fn line(&mut self, line: &[u8], visitor: &mut dyn Visitor) {
         if let Some((level, closes)) = self.divides(line) {
-            if let At::Head { is_message } = self.at {
+            if let At::Head { is_message, .. } = self.at {
                 self.end_head(is_message, visitor);
             }
             if let At::Leaf(number) = self.at {
@@ -125,12 +134,16 @@ impl Walk {
             }
             self.levels.truncate(level + usize::from(!closes));
             visitor.other(line);
-            self.at = if closes { At::Between } else { At::Head { is_message: false } };
+            self.at = if closes { At::Between } else { At::Head { is_message: false, is_inner: false } };
             return;
         }
-        let At::Head { is_message } = self.at else { return self.content(line, visitor) };
+        let At::Head { is_message, is_inner } = self.at else { return self.content(line, visitor) };
+        // QUIRK: some put empty lines before a message within theirs; readers skip them.
+        if is_inner && self.head.is_empty() && line.iter().all(|b| matches!(b, b'\r' | b'\n')) {
+            return visitor.other(line);
+        }
         let is_more = matches!(line.first(), Some(b' ' | b'\t')) && !self.head.is_empty();
-        if line.trim_ascii().is_empty() && !is_more {
+        if ends_head(line, self.head.is_empty()) {
             self.head.extend_from_slice(line);
             return self.end_head(is_message, visitor);
         }
@@ -186,7 +199,7 @@ impl Walk {
                 }
                 At::Between
             }
-            None if inner => At::Head { is_message: true },
+            None if inner => At::Head { is_message: true, is_inner: true },
             None => {
                 self.leaves += 1;
                 At::Leaf(self.leaves - 1)
