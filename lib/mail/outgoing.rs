@@ -297,7 +297,14 @@ mod tests {
 
     #[test]
     fn damaged_ones_are_refused() {
-        for text in ["", "\n\nhello", "hello world\n\n", "To: b@x\n\n", "From: a@x\nTo: b@x, nobody\n\n"] {
+        for text in [
+            "",
+            "\n\nhello",
+            "hello world\n\n",
+            "To: b@x\n\n",
+            "From: a@x\nTo: b@x, nobody\n\n",
+            "From: a@x\nTo: <b@y> <c@y>\n\n",
+        ] {
             assert_eq!(whole(text).map(|_| ()).map_err(|error| error.status()), Err(65), "{text:?}");
         }
     }
