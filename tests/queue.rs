@@ -94,6 +94,28 @@ fn an_account_is_the_way_too() {
 }
 
 #[test]
+fn few_open_files_suffice_for_many_recipients() {
+    let bench = Bench::new();
+    let group = |count: usize| {
+        let commands = format!("C: MAIL *\n{}C: DATA\n", "C: RCPT *\n".repeat(count));
+        format!("{commands}{}S: 354 go\nC~ .\nS: 250 taken\n", "S: 250 ok\n".repeat(count + 1))
+    };
+    let play =
+        Transcript::play([hello(&["PIPELINING"]) + &group(100) + &group(100) + &group(50) + "C: QUIT"]);
+    let to: Vec<String> = (0..250).map(|n| format!("n{n}@y.example")).collect();
+    let script = format!(
+        "ulimit -n 128; {} --queue --smtp {} --from me@by.example -s s --body b --to {} && {} run",
+        env!("CARGO_BIN_EXE_mail-inject"),
+        play.url("smtp"),
+        to.join(","),
+        env!("CARGO_BIN_EXE_mail-queue"),
+    );
+    assert_eq!(bench.sh(&script).run().ok().lines().len(), 2);
+    play.heard();
+    assert!(bench.files("home/.local/state/mailloop/queue").is_empty());
+}
+
+#[test]
 fn many_messages_share_a_connection() {
     let bench = Bench::new();
     let play = Transcript::play([format!("{}{ONE}{ONE}{ONE}C: QUIT", hello(&[]))]);
