@@ -1,5 +1,5 @@
-//! The header of a finished message made fit to be sent: Bcc taken out, Date and Message-ID added where missing,
-//! and the envelope read from it. Everything else stays as it was, byte for byte but for line ends.
+//! The header of a finished message made fit to be sent: Bcc and Resent-Bcc taken out, Date and Message-ID added where
+//! missing, and the envelope read from it. Everything else stays as it was, byte for byte but for line ends.
 //!
 //! Pure: when it is and what makes a Message-ID unique comes in as a [`Stamp`].
 
@@ -43,7 +43,7 @@ pub struct Outgoing {
     pub header: Vec<u8>,
     /// The first address in From, else in Sender.
     pub from: Option<Address>,
-    /// The addresses in To, Cc and Bcc, each once.
+    /// The addresses in Resent-To, Resent-Cc and Resent-Bcc, or without any of these in To, Cc and Bcc; each once.
     pub to: Vec<Address>,
     /// With its angle brackets.
     pub message_id: String,
@@ -95,9 +95,11 @@ pub fn prepare(
     }
     let mut out = Outgoing { header: Vec::new(), from: None, to: Vec::new(), message_id: String::new() };
     let (mut has_date, mut author, mut from_sender) = (false, None, None);
+    for field in recipients(&fields) {
+        out.add_recipients(field, home)?;
+    }
     for field in &fields {
         match field.name.as_str() {
-            "bcc" | "to" | "cc" => out.add_recipients(field, home)?,
             "from" => author = author.or(field.first(home)?),
             "sender" => from_sender = from_sender.or(field.first(home)?),
             "date" => has_date = true,
@@ -105,8 +107,9 @@ pub fn prepare(
             _ => {}
         }
         match field.name.as_str() {
-            "bcc" => {}
-            "from" | "sender" | "reply-to" | "to" | "cc" => field.write_at(home, &mut out.header),
+            "bcc" | "resent-bcc" => {}
+            "from" | "sender" | "reply-to" | "to" | "cc" | "resent-from" | "resent-sender" | "resent-to"
+            | "resent-cc" => field.write_at(home, &mut out.header),
             _ => field.write(&mut out.header),
         }
     }
@@ -129,6 +132,34 @@ pub fn prepare(
     }
     out.header.extend_from_slice(b"\r\n");
     Ok(out)
+}
+
+/// The fields that name who gets it. Where it is resent, that is the last resending, which stands first; nobody else
+/// gets it again (RFC 5322 section 3.6.6).
+fn recipients<'f, 'a>(fields: &'f [Field<'a>]) -> Vec<&'f Field<'a>> {
+    let (mut resent, mut seen) = (Vec::new(), Vec::new());
+    for field in fields {
+        match field.name.as_str() {
+            "resent-to" | "resent-cc" | "resent-bcc" => resent.push(field),
+            // Each of these stands in one resending once, and what relays write stands between two of them.
+            name @ ("resent-from" | "resent-sender" | "resent-date" | "resent-message-id" | "received"
+            | "return-path") => {
+                let is_next = !name.starts_with("resent-") || seen.contains(&name);
+                if is_next && !resent.is_empty() {
+                    break;
+                }
+                if is_next {
+                    seen.clear();
+                }
+                seen.push(name);
+            }
+            _ => {}
+        }
+    }
+    match resent.is_empty() {
+        false => resent,
+        true => fields.iter().filter(|field| matches!(field.name.as_str(), "to" | "cc" | "bcc")).collect(),
+    }
 }
 
 impl Outgoing {
@@ -258,6 +289,28 @@ mod tests {
         let to: Vec<&str> = out.to.iter().map(Address::as_str).collect();
         assert_eq!(to, ["b@x", "c@x", "d@x", "e@x", "B@X"]);
         assert_eq!(out.from.unwrap().as_str(), "a@x.example");
+    }
+
+    #[test]
+    fn resent_goes_to_those_it_is_resent_to() {
+        let to = |text: &str| {
+            let out = whole(text).unwrap();
+            let header = String::from_utf8(out.header).unwrap();
+            assert!(!header.to_ascii_lowercase().contains("bcc") && header.contains("To: old@x"), "{header}");
+            out.to.iter().map(Address::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let block = "Resent-From: a@x\nResent-Date: x\nResent-To: b@x\nResent-To: c@x\nresent-cc: d@x\n";
+        let old = "From: a@x\nTo: old@x\nCc: old2@x\nBcc: old3@x\n\n";
+        assert_eq!(to(&format!("{block}Resent-Bcc: e@x,\n f@x\n{old}")), "b@x c@x d@x e@x f@x");
+        assert_eq!(to(&format!("Resent-Bcc: e@x\n{old}")), "e@x");
+        // What was resent before does not go there again.
+        let before = "Resent-From: z@x\nResent-To: y@x\nResent-Bcc: w@x\n";
+        assert_eq!(to(&format!("{block}{before}{old}")), "b@x c@x d@x");
+        assert_eq!(to(&format!("Resent-To: b@x\nReceived: x\n{before}{old}")), "b@x");
+        let late = "Resent-From: a@x\nResent-From: a@x\nResent-To: b@x\nResent-Date: x\nResent-Reply-To: x\nResent-Cc: c@x\n";
+        assert_eq!(to(&format!("Resent-Date: x\n{late}{old}")), "b@x c@x");
+        assert_eq!(to(&format!("Received: x\n{block}{old}")), "b@x c@x d@x");
+        assert_eq!(to(old), "old@x old2@x old3@x");
     }
 
     #[test]
