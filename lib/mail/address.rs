@@ -3,6 +3,7 @@
 //! Pure. What comes out is safe to put between `<` and `>` in an SMTP command: no space outside quotes, no control
 //! character, no bracket, a bounded length.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::error::{Error, Kind, Result};
@@ -76,6 +77,13 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// Each recipient once, where it stands first; as [`Address::is_same`] knows them.
+pub fn each_once(mut list: Vec<Address>) -> Vec<Address> {
+    let mut seen = HashSet::with_capacity(list.len());
+    list.retain(|address| seen.insert((address.local().to_string(), address.domain().to_ascii_lowercase())));
+    list
 }
 
 /// Where the quotes that opened before `rest` close, as a byte position in it (RFC 5321 `Quoted-string`).
