@@ -1,5 +1,6 @@
-//! The header of a finished message made fit to be sent: Bcc and Resent-Bcc taken out, Date and Message-ID added where
-//! missing, and the envelope read from it. Everything else stays as it was, byte for byte but for line ends.
+//! The header of a finished message made fit to be sent: Bcc, Resent-Bcc and Return-Path taken out, Date and Message-ID
+//! added where missing or empty, and the envelope read from it. Everything else stays as it was, byte for byte but for
+//! line ends.
 //!
 //! Pure: when it is and what makes a Message-ID unique comes in as a [`Stamp`].
 
@@ -103,12 +104,16 @@ pub fn prepare(
         match field.name.as_str() {
             "from" => author = author.or(field.first(home)?),
             "sender" => from_sender = from_sender.or(field.first(home)?),
-            "date" => has_date = true,
+            "date" => has_date |= !field.is_empty(),
             "message-id" if out.message_id.is_empty() => out.message_id = field.text().trim().to_string(),
             _ => {}
         }
         match field.name.as_str() {
             "bcc" | "resent-bcc" => {}
+            // Who delivers last writes it (RFC 5321 section 4.4).
+            "return-path" => {}
+            // As good as missing, and the one that is added must be the only one.
+            "date" | "message-id" if field.is_empty() => {}
             "from" | "sender" | "reply-to" | "to" | "cc" | "resent-from" | "resent-sender" | "resent-to"
             | "resent-cc" => field.write_at(home, &mut out.header),
             _ => field.write(&mut out.header),
@@ -187,6 +192,10 @@ impl Field<'_> {
         let whole = self.lines.concat();
         let value = memchr::memchr(b':', &whole).map_or(&whole[..], |colon| &whole[colon + 1..]);
         String::from_utf8_lossy(value).into_owned()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.text().trim().is_empty()
     }
 
     fn addresses(&self, home: Option<&Address>) -> Result<Vec<Mailbox>> {
@@ -345,6 +354,23 @@ mod tests {
         assert_eq!(out.message_id, "<1@y>");
         let wanted = "Message-Id: <1@y>\r\nDate: x\r\nFrom: a@x\r\nSubject: \u{fc} z\r\n\r\n";
         assert_eq!(String::from_utf8(out.header).unwrap(), wanted);
+    }
+
+    #[test]
+    fn what_is_empty_is_missing() {
+        let text =
+            "Return-Path: <z@x>\nMessage-ID:\nFrom: a@x.example\nDate: \n \nTo: b@x\nMESSAGE-ID : \n\n";
+        let out = whole(text).unwrap();
+        assert_eq!(
+            String::from_utf8(out.header).unwrap(),
+            "From: a@x.example\r\nTo: b@x\r\nDate: Sat, 21 Nov 2026 10:20:30 +0100\r\n\
+             Message-ID: <20261121092030.c0ffee@x.example>\r\n\r\n"
+        );
+        let out = whole("Message-ID: \nDate: x\nMessage-ID: <1@y>\nFrom: a@x\nDate:\n\n").unwrap();
+        assert_eq!(
+            String::from_utf8(out.header).unwrap(),
+            "Date: x\r\nMessage-ID: <1@y>\r\nFrom: a@x\r\n\r\n"
+        );
     }
 
     #[test]
