@@ -101,9 +101,9 @@ Nothing is sent unless every attachment can be read. Each recipient has an outco
 refused ones are a line on standard error. After the message is sent but not answered its fate is unknown: that is \
 status 76, and it is never sent again by itself. A password never goes over a line without TLS, but to this machine.
 
-Status: 0 done, 64 wrong command line, 65 damaged message, 66 a file is missing (nothing sent), 69 refused, \
-75 try again later (nobody got it), 76 unknown fate, wrong certificate or broken protocol, 77 login refused, \
-78 wrong configuration.";
+Status: 0 done, 64 wrong command line, 65 damaged message, 66 a file is missing (nothing sent, but for the others \
+of a batch), 69 refused, 75 try again later (nobody got it), 76 unknown fate, wrong certificate or broken protocol, \
+77 login refused, 78 wrong configuration.";
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();

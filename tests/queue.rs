@@ -94,6 +94,28 @@ fn an_account_is_the_way_too() {
 }
 
 #[test]
+fn few_open_files_suffice_for_many_recipients() {
+    let bench = Bench::new();
+    let group = |count: usize| {
+        let commands = format!("C: MAIL *\n{}C: DATA\n", "C: RCPT *\n".repeat(count));
+        format!("{commands}{}S: 354 go\nC~ .\nS: 250 taken\n", "S: 250 ok\n".repeat(count + 1))
+    };
+    let play =
+        Transcript::play([hello(&["PIPELINING"]) + &group(100) + &group(100) + &group(50) + "C: QUIT"]);
+    let to: Vec<String> = (0..250).map(|n| format!("n{n}@y.example")).collect();
+    let script = format!(
+        "ulimit -n 128; {} --queue --smtp {} --from me@by.example -s s --body b --to {} && {} run",
+        env!("CARGO_BIN_EXE_mail-inject"),
+        play.url("smtp"),
+        to.join(","),
+        env!("CARGO_BIN_EXE_mail-queue"),
+    );
+    assert_eq!(bench.sh(&script).run().ok().lines().len(), 2);
+    play.heard();
+    assert!(bench.files("home/.local/state/mailloop/queue").is_empty());
+}
+
+#[test]
 fn many_messages_share_a_connection() {
     let bench = Bench::new();
     let play = Transcript::play([format!("{}{ONE}{ONE}{ONE}C: QUIT", hello(&[]))]);
@@ -184,17 +206,38 @@ fn a_wrong_password_or_an_unwilling_server_costs_no_message() {
     assert_eq!(waiting(&bench), ["you@by.example:later"]);
 }
 
-#[test]
-fn given_up_after_five_days() {
-    let bench = Bench::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().expect("bound");
-    accept(&bench, &format!("smtp://{free}"), &["a@y.example"]).run().ok();
-    let path = format!("home/.local/state/mailloop/queue/mail/{}/envelope", only_id(&bench));
+/// As if the only message had been accepted years ago.
+fn grow_old(bench: &Bench) {
+    let path = format!("home/.local/state/mailloop/queue/mail/{}/envelope", only_id(bench));
     let text = String::from_utf8(bench.read(&path)).unwrap();
     let old = text
         .lines()
         .map(|line| if line.starts_with("accepted:") { "accepted: 2020-01-01T00:00:00Z" } else { line });
     bench.write(&path, old.collect::<Vec<_>>().join("\n") + "\n");
+}
+
+/// What was to be sent again and could not even be tried is not "failed": it may have arrived.
+#[test]
+fn what_is_unknown_is_not_given_up_untried() {
+    let bench = Bench::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().expect("bound");
+    accept(&bench, &format!("smtp://{free}"), &["a@y.example", "b@y.example"]).run().ok();
+    grow_old(&bench);
+    let dir = format!("home/.local/state/mailloop/queue/mail/{}", only_id(&bench));
+    std::fs::rename(bench.path(&format!("{dir}/1.due")), bench.path(&format!("{dir}/1.unknown"))).unwrap();
+    let ran = queue(&bench, &["run", "--resend-unknown"]).run().err_has("b@y.example does not get");
+    assert!(!ran.err_text().contains("a@y.example does not get"), "{}", ran.shown());
+    let id = only_id(&bench);
+    let shown = queue(&bench, &["show", &id]).run().ok().out_text();
+    assert!(shown.contains("a@y.example: unknown") && shown.contains("b@y.example: failed"), "{shown}");
+}
+
+#[test]
+fn given_up_after_five_days() {
+    let bench = Bench::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().expect("bound");
+    accept(&bench, &format!("smtp://{free}"), &["a@y.example"]).run().ok();
+    grow_old(&bench);
     queue(&bench, &["run"]).run().err_has("given up after 5 days");
     assert_eq!(states_of_failed(&bench), ["a@y.example:failed"]);
 }

@@ -157,6 +157,36 @@ fn closing_with_421_is_heeded() {
 }
 
 #[test]
+fn what_the_server_said_stands_though_its_memory_cannot_be_written() {
+    // The second number: the same after the first hundred, in a transaction of its own.
+    for count in [2, 102] {
+        let bench = Bench::new();
+        let envelope = |count: usize| {
+            let commands = format!("C: MAIL *\n{}C: DATA\n", "C: RCPT *\n".repeat(count));
+            format!("{commands}{}S: 354 go\nC~ .\n", "S: 250 ok\n".repeat(count + 1))
+        };
+        let first = if count > 100 { envelope(100) + &"S: 250 taken\n".repeat(100) } else { String::new() };
+        let last = envelope(2) + "PAUSE\nS: 250 taken\nS: 421 4.3.2 closing\nCLOSE";
+        let hello = hello(&["PIPELINING"]).replace("EHLO", "LHLO");
+        let play = Transcript::play([hello + &first + &last]);
+        let mut words: Vec<String> =
+            ["--queue", "--from", "me@by.example", "-s", "s", "--body", "b", "--smtp", &play.url("lmtp")]
+                .map(String::from)
+                .to_vec();
+        words.extend((0..count).map(|n| format!("--to=n{n}@y.example")));
+        bench.cmd("mail-inject").args(&words).run().ok();
+        let run = queue(&bench, &["run"]).spawn();
+        play.await_pause();
+        std::fs::remove_dir_all(bench.path("home/.local/state/mailloop/queue/relay")).unwrap();
+        play.go();
+        let ran = run.wait().fails(75).err_has("cannot remember").err_has("421");
+        assert_eq!(ran.err_text().lines().count(), 2, "{}", ran.shown());
+        play.heard();
+        assert_eq!((ran.lines().len(), states(&bench, &[])), (1, vec!["later".to_string()]));
+    }
+}
+
+#[test]
 fn no_more_than_the_rate() {
     let bench = Bench::new();
     let play = Transcript::play([format!("{}{ONE}{ONE}C? QUIT", hello(&[]))]);

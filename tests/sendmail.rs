@@ -110,6 +110,25 @@ fn sent_at_once_bcc_taken_out_and_a_lone_dot_ends_it() {
     );
 }
 
+/// Also where a dot may end the input, no line of it is in memory.
+#[test]
+fn a_line_of_any_length_is_taken_in_little_memory() {
+    let bench = Bench::new();
+    install(&bench, "smtp://127.0.0.1:9");
+    let megabytes = 40;
+    let script = format!(
+        "ulimit -v {}; (printf 'Subject: x\\n\\n'; head -c {} /dev/zero | tr '\\0' a; printf '\\n.\\nnot this\\n') \
+         | bin/sendmail -odq you@by.example",
+        48 * 1024,
+        megabytes << 20
+    );
+    bench.sh(&script).run().ok();
+    let dir = "home/.local/state/mailloop/queue/mail";
+    let message = bench.files(dir).into_iter().find(|file| file.ends_with("message")).unwrap();
+    let message = bench.read(&format!("{dir}/{}", message.display()));
+    assert!(message.len() > megabytes << 20 && !message.ends_with(b"not this\r\n"));
+}
+
 #[test]
 fn none_of_our_options_and_no_account_is_told() {
     let bench = Bench::new();

@@ -153,7 +153,7 @@ impl Courier {
                 self.breaks = 0;
                 self.line = Some((at, Line::Smtp(session)));
             } else if !is_gone {
-                self.broke(at, &answers).map_err(Failed::Message)?;
+                self.broke(at, &answers);
             }
             if !is_gone {
                 return Ok(answers);
@@ -163,15 +163,19 @@ impl Courier {
     }
 
     /// A server that hangs up again and again, or says that it closes (421), is left alone for a while.
-    fn broke(&mut self, at: usize, answers: &[Answer]) -> Result<()> {
+    ///
+    /// Never an error: the answers are known by now, and who lost them would send the message again.
+    fn broke(&mut self, at: usize, answers: &[Answer]) {
         self.breaks += 1;
         let closing = answers.iter().find(|answer| answer.reply.starts_with("421"));
-        let (Some(relays), Some(answer)) = (&self.relays, closing.or(answers.first())) else { return Ok(()) };
+        let (Some(relays), Some(answer)) = (&self.relays, closing.or(answers.first())) else { return };
         if closing.is_some() || self.breaks >= BREAKS {
-            relays.failed(&self.hops[at].key, &self.hops[at].name, &answer.reply, Timestamp::now())?;
+            let (key, name) = (&self.hops[at].key, &self.hops[at].name);
+            if let Err(error) = relays.failed(key, name, &answer.reply, Timestamp::now()) {
+                report::trouble(error.context(format_args!("cannot remember that {name} is down")));
+            }
             self.breaks = 0;
         }
-        Ok(())
     }
 
     fn pace(&self, at: usize) -> Result<Option<Timestamp>, Failed> {

@@ -3,6 +3,7 @@
 //! Pure. What comes out is safe to put between `<` and `>` in an SMTP command: no space outside quotes, no control
 //! character, no bracket, a bounded length.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::error::{Error, Kind, Result};
@@ -78,6 +79,13 @@ impl fmt::Display for Address {
     }
 }
 
+/// Each recipient once, where it stands first; as [`Address::is_same`] knows them.
+pub fn each_once(mut list: Vec<Address>) -> Vec<Address> {
+    let mut seen = HashSet::with_capacity(list.len());
+    list.retain(|address| seen.insert((address.local().to_string(), address.domain().to_ascii_lowercase())));
+    list
+}
+
 /// Where the quotes that opened before `rest` close, as a byte position in it (RFC 5321 `Quoted-string`).
 fn quoted_end(rest: &str) -> Option<usize> {
     let mut escaped = false;
@@ -127,7 +135,8 @@ pub struct Mailbox {
 /// Reads a list as in To: names, angle brackets, quotes, comments and groups (RFC 5322 section 3.4).
 ///
 /// Line breaks must have been unfolded; a control character is refused (64), and so is a list with one wrong
-/// address. Encoded words in names are left as they are.
+/// address, or with anything but a comment between an address in brackets and the next comma: nobody may get lost.
+/// Encoded words in names are left as they are.
 pub fn parse_list(text: &str) -> Result<Vec<Mailbox>> {
     parse(text, None)
 }
@@ -149,6 +158,10 @@ fn parse(text: &str, home: Option<&Address>) -> Result<Vec<Mailbox>> {
     let mut current = Partial::default();
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
+        if let (Some(angle), false) = (&current.angle, c.is_whitespace() || "(,;:".contains(c)) {
+            let what = format!("{c:?} stands behind <{}> in the address list", angle.trim());
+            return Err(Error::plain(Kind::Usage, what).hint("put a comma between addresses"));
+        }
         match c {
             '(' => current.comment = Some(comment(&mut chars).ok_or_else(|| open("a comment"))?),
             '"' => {
@@ -398,6 +411,26 @@ mod tests {
         assert_eq!(text("root (Cron Daemon), a@x"), "Cron Daemon <me@by.example>, a@x");
         assert_eq!(text("root, \"L, F\" <www-data>"), "root <me@by.example>, \"L, F\" <me@by.example>");
         assert!(parse_list_at("a b", &home).is_err() && parse_list_at("a>", &home).is_err());
+    }
+
+    #[test]
+    fn nothing_stands_behind_a_bracket() {
+        let home = Address::parse("me@by.example").unwrap();
+        for lost in [
+            "<b@y> <c@y>",
+            "\"x\" <f@y> g@y",
+            "<b@y>c@y, d@y",
+            "<b@y> \"c\"@y",
+            "<b@y> [c]",
+            "<b@y>>",
+            "a@x, B <b@y> (c) <d@y>",
+            "<> <c@y>",
+        ] {
+            for list in [parse_list(lost), parse_list_at(lost, &home)] {
+                assert_eq!(list.map_err(|error| error.status()), Err(64), "{lost}");
+            }
+        }
+        assert_eq!(list("g: B <b@y> (c) ,\t<d@y>\t; ").len(), 2);
     }
 
     #[test]

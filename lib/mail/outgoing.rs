@@ -1,5 +1,6 @@
-//! The header of a finished message made fit to be sent: Bcc taken out, Date and Message-ID added where missing,
-//! and the envelope read from it. Everything else stays as it was, byte for byte but for line ends.
+//! The header of a finished message made fit to be sent: Bcc, Resent-Bcc and Return-Path taken out, Date and Message-ID
+//! added where missing or empty, and the envelope read from it. Everything else stays as it was, byte for byte but for
+//! line ends.
 //!
 //! Pure: when it is and what makes a Message-ID unique comes in as a [`Stamp`].
 
@@ -43,7 +44,7 @@ pub struct Outgoing {
     pub header: Vec<u8>,
     /// The first address in From, else in Sender.
     pub from: Option<Address>,
-    /// The addresses in To, Cc and Bcc, each once.
+    /// The addresses in Resent-To, Resent-Cc and Resent-Bcc, or without any of these in To, Cc and Bcc; each once.
     pub to: Vec<Address>,
     /// With its angle brackets.
     pub message_id: String,
@@ -95,18 +96,26 @@ pub fn prepare(
     }
     let mut out = Outgoing { header: Vec::new(), from: None, to: Vec::new(), message_id: String::new() };
     let (mut has_date, mut author, mut from_sender) = (false, None, None);
+    for field in recipients(&fields) {
+        out.add_recipients(field, home)?;
+    }
+    out.to = address::each_once(out.to);
     for field in &fields {
         match field.name.as_str() {
-            "bcc" | "to" | "cc" => out.add_recipients(field, home)?,
             "from" => author = author.or(field.first(home)?),
             "sender" => from_sender = from_sender.or(field.first(home)?),
-            "date" => has_date = true,
+            "date" => has_date |= !field.is_empty(),
             "message-id" if out.message_id.is_empty() => out.message_id = field.text().trim().to_string(),
             _ => {}
         }
         match field.name.as_str() {
-            "bcc" => {}
-            "from" | "sender" | "reply-to" | "to" | "cc" => field.write_at(home, &mut out.header),
+            "bcc" | "resent-bcc" => {}
+            // Who delivers last writes it (RFC 5321 section 4.4).
+            "return-path" => {}
+            // As good as missing, and the one that is added must be the only one.
+            "date" | "message-id" if field.is_empty() => {}
+            "from" | "sender" | "reply-to" | "to" | "cc" | "resent-from" | "resent-sender" | "resent-to"
+            | "resent-cc" => field.write_at(home, &mut out.header),
             _ => field.write(&mut out.header),
         }
     }
@@ -131,17 +140,41 @@ pub fn prepare(
     Ok(out)
 }
 
+/// The fields that name who gets it. Where it is resent, that is the last resending, which stands first; nobody else
+/// gets it again (RFC 5322 section 3.6.6).
+fn recipients<'f, 'a>(fields: &'f [Field<'a>]) -> Vec<&'f Field<'a>> {
+    let (mut resent, mut seen) = (Vec::new(), Vec::new());
+    for field in fields {
+        match field.name.as_str() {
+            "resent-to" | "resent-cc" | "resent-bcc" => resent.push(field),
+            // Each of these stands in one resending once, and what relays write stands between two of them.
+            name @ ("resent-from" | "resent-sender" | "resent-date" | "resent-message-id" | "received"
+            | "return-path") => {
+                let is_next = !name.starts_with("resent-") || seen.contains(&name);
+                if is_next && !resent.is_empty() {
+                    break;
+                }
+                if is_next {
+                    seen.clear();
+                }
+                seen.push(name);
+            }
+            _ => {}
+        }
+    }
+    match resent.is_empty() {
+        false => resent,
+        true => fields.iter().filter(|field| matches!(field.name.as_str(), "to" | "cc" | "bcc")).collect(),
+    }
+}
+
 impl Outgoing {
     fn add(&mut self, name: &str, value: &str) {
         self.header.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
 
     fn add_recipients(&mut self, field: &Field<'_>, home: Option<&Address>) -> Result<()> {
-        for Mailbox { address, .. } in field.addresses(home)? {
-            if !self.to.iter().any(|known| known.is_same(&address)) {
-                self.to.push(address);
-            }
-        }
+        self.to.extend(field.addresses(home)?.into_iter().map(|mailbox| mailbox.address));
         Ok(())
     }
 }
@@ -159,6 +192,10 @@ impl Field<'_> {
         let whole = self.lines.concat();
         let value = memchr::memchr(b':', &whole).map_or(&whole[..], |colon| &whole[colon + 1..]);
         String::from_utf8_lossy(value).into_owned()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.text().trim().is_empty()
     }
 
     fn addresses(&self, home: Option<&Address>) -> Result<Vec<Mailbox>> {
@@ -261,6 +298,38 @@ mod tests {
     }
 
     #[test]
+    fn resent_goes_to_those_it_is_resent_to() {
+        let to = |text: &str| {
+            let out = whole(text).unwrap();
+            let header = String::from_utf8(out.header).unwrap();
+            assert!(!header.to_ascii_lowercase().contains("bcc") && header.contains("To: old@x"), "{header}");
+            out.to.iter().map(Address::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let block = "Resent-From: a@x\nResent-Date: x\nResent-To: b@x\nResent-To: c@x\nresent-cc: d@x\n";
+        let old = "From: a@x\nTo: old@x\nCc: old2@x\nBcc: old3@x\n\n";
+        assert_eq!(to(&format!("{block}Resent-Bcc: e@x,\n f@x\n{old}")), "b@x c@x d@x e@x f@x");
+        assert_eq!(to(&format!("Resent-Bcc: e@x\n{old}")), "e@x");
+        // What was resent before does not go there again.
+        let before = "Resent-From: z@x\nResent-To: y@x\nResent-Bcc: w@x\n";
+        assert_eq!(to(&format!("{block}{before}{old}")), "b@x c@x d@x");
+        assert_eq!(to(&format!("Resent-To: b@x\nReceived: x\n{before}{old}")), "b@x");
+        let late = "Resent-From: a@x\nResent-From: a@x\nResent-To: b@x\nResent-Date: x\nResent-Reply-To: x\nResent-Cc: c@x\n";
+        assert_eq!(to(&format!("Resent-Date: x\n{late}{old}")), "b@x c@x");
+        assert_eq!(to(&format!("Received: x\n{block}{old}")), "b@x c@x d@x");
+        assert_eq!(to(old), "old@x old2@x old3@x");
+    }
+
+    /// Comparing each with all before it would take minutes.
+    #[test]
+    fn many_recipients_take_no_time() {
+        let list: Vec<String> = (0..60_000).map(|n| format!("n{n}@x")).collect();
+        let began = std::time::Instant::now();
+        let out = whole(&format!("From: a@x\nTo: {0}\nCc: {0}\n\n", list.join(",\n "))).unwrap();
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+        assert!(out.to.iter().map(Address::as_str).eq(list));
+    }
+
+    #[test]
     fn as_cron_gives_it() {
         let home = Address::parse("me@by.example").unwrap();
         let header = b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> x\n";
@@ -288,6 +357,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_empty_is_missing() {
+        let text =
+            "Return-Path: <z@x>\nMessage-ID:\nFrom: a@x.example\nDate: \n \nTo: b@x\nMESSAGE-ID : \n\n";
+        let out = whole(text).unwrap();
+        assert_eq!(
+            String::from_utf8(out.header).unwrap(),
+            "From: a@x.example\r\nTo: b@x\r\nDate: Sat, 21 Nov 2026 10:20:30 +0100\r\n\
+             Message-ID: <20261121092030.c0ffee@x.example>\r\n\r\n"
+        );
+        let out = whole("Message-ID: \nDate: x\nMessage-ID: <1@y>\nFrom: a@x\nDate:\n\n").unwrap();
+        assert_eq!(
+            String::from_utf8(out.header).unwrap(),
+            "Date: x\r\nMessage-ID: <1@y>\r\nFrom: a@x\r\n\r\n"
+        );
+    }
+
+    #[test]
     fn where_the_header_ends() {
         assert_eq!(header_end(b"A: b\r\n c\r\n\r\nbody"), Some((10, 12)));
         assert_eq!(header_end(b"A: b\nbody here\n\n"), Some((5, 5)));
@@ -297,7 +383,14 @@ mod tests {
 
     #[test]
     fn damaged_ones_are_refused() {
-        for text in ["", "\n\nhello", "hello world\n\n", "To: b@x\n\n", "From: a@x\nTo: b@x, nobody\n\n"] {
+        for text in [
+            "",
+            "\n\nhello",
+            "hello world\n\n",
+            "To: b@x\n\n",
+            "From: a@x\nTo: b@x, nobody\n\n",
+            "From: a@x\nTo: <b@y> <c@y>\n\n",
+        ] {
             assert_eq!(whole(text).map(|_| ()).map_err(|error| error.status()), Err(65), "{text:?}");
         }
     }

@@ -39,6 +39,9 @@ pub use entry::{Entry, Recipient, State};
 pub use relay::{Down, Relays, is_down};
 pub use text::{Envelope, Way};
 
+/// So many files of a message are open at a time while it is written.
+const OPEN: usize = 64;
+
 /// The queue below a state directory.
 #[derive(Clone, Debug)]
 pub struct Spool {
@@ -143,9 +146,17 @@ impl Spool {
             let mut file = dir.create_new(name, 0o600).map_err(|why| Error::creating(dir.at(name), why))?;
             fill(&mut file).map(|()| file)
         };
+        let sync = |files: &[File]| {
+            durable::sync_many(&files.iter().collect::<Vec<_>>())
+                .map_err(|why| Error::writing(dir.path(), why))
+        };
         let path = dir.at("message");
         let mut files = vec![put("message", &mut |file| copy(message, file, &path))?];
         let mut text = |name: &str, text: String| {
+            if files.len() == OPEN {
+                sync(&files)?;
+                files.clear();
+            }
             files.push(put(name, &mut |file| {
                 durable::write(file, text.as_bytes()).map_err(|why| Error::writing(dir.at(name), why))
             })?);
@@ -155,8 +166,7 @@ impl Spool {
         for (number, to) in to.iter().enumerate() {
             text(&format!("{}.due", number + 1), Recipient::new(number + 1, to.clone()).write())?;
         }
-        durable::sync_many(&files.iter().collect::<Vec<_>>())
-            .map_err(|why| Error::writing(dir.path(), why))?;
+        sync(&files)?;
         dir.sync()
     }
 

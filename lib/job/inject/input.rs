@@ -52,33 +52,69 @@ fn text_file(path: &Path, input: &mut dyn Read) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| wrong("it is no UTF-8"))
 }
 
-/// Ends at a line that is a dot alone, as sendmail's input does without `-i`.
+/// Ends at a line that is a dot alone, as sendmail's input does without `-i`; lines may be of any length.
 pub(super) struct DotEnded<R> {
     inner: R,
-    line: Vec<u8>,
-    taken: usize,
+    at_start: bool,
+    /// What was read to know whether a line that begins with a dot is more than that.
+    held: &'static [u8],
     ended: bool,
 }
 
 impl<R: BufRead> DotEnded<R> {
     pub(super) fn new(inner: R) -> Self {
-        DotEnded { inner, line: Vec::new(), taken: 0, ended: false }
+        DotEnded { inner, at_start: true, held: b"", ended: false }
+    }
+
+    fn peek(&mut self) -> io::Result<Option<u8>> {
+        loop {
+            match self.inner.fill_buf() {
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                chunk => return Ok(chunk?.first().copied()),
+            }
+        }
+    }
+
+    /// Takes a line's dot, and what must follow it to end the message.
+    fn take_dot(&mut self) -> io::Result<()> {
+        self.inner.consume(1);
+        match self.peek()? {
+            None | Some(b'\n') => self.ended = true,
+            Some(b'\r') => {
+                self.inner.consume(1);
+                match self.peek()? {
+                    Some(b'\n') => self.ended = true,
+                    _ => self.held = b".\r",
+                }
+            }
+            Some(_) => self.held = b".",
+        }
+        Ok(())
     }
 }
 
 impl<R: BufRead> Read for DotEnded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.taken == self.line.len() && !self.ended {
-            self.line.clear();
-            self.taken = 0;
-            self.inner.read_until(b'\n', &mut self.line)?;
-            if matches!(&self.line[..], b"" | b".\n" | b".\r\n" | b".") {
-                self.ended = true;
-                self.line.clear();
-            }
+        let next = if self.ended || !self.held.is_empty() { None } else { self.peek()? };
+        if self.at_start && next == Some(b'.') {
+            self.take_dot()?;
         }
-        let n = (&self.line[self.taken..]).read(buffer)?;
-        self.taken += n;
+        if self.ended {
+            return Ok(0);
+        }
+        if !self.held.is_empty() {
+            let n = self.held.read(buffer)?;
+            self.at_start = false;
+            return Ok(n);
+        }
+        let chunk = self.inner.fill_buf()?;
+        // As far as no line begins with a dot.
+        let n = memchr::memmem::find(chunk, b"\n.").map_or(chunk.len(), |at| at + 1).min(buffer.len());
+        buffer[..n].copy_from_slice(&chunk[..n]);
+        self.inner.consume(n);
+        if let Some(last) = buffer[..n].last() {
+            self.at_start = *last == b'\n';
+        }
         Ok(n)
     }
 }
@@ -112,4 +148,40 @@ pub(super) fn random() -> u64 {
     hasher.write_u32(std::process::id());
     hasher.write_i128(Timestamp::now().as_nanosecond());
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Read};
+
+    use super::DotEnded;
+
+    #[test]
+    fn a_dot_alone_ends_it_wherever_the_chunks_do() {
+        for (text, wanted) in [
+            ("", ""),
+            (".", ""),
+            (".\nx", ""),
+            (".\r\nx", ""),
+            ("a\n.\nb\n", "a\n"),
+            ("a\r\n.\r\nb", "a\r\n"),
+            ("a\n.", "a\n"),
+            ("a\n..\n.b\n.\rc\n.\r", "a\n..\n.b\n.\rc\n.\r"),
+            ("a.\nb.\n .\n", "a.\nb.\n .\n"),
+            ("\n\n.\n", "\n\n"),
+        ] {
+            for size in 1..9 {
+                let mut read = Vec::new();
+                let mut ended = DotEnded::new(BufReader::with_capacity(size, text.as_bytes()));
+                let mut chunk = vec![0; 1 + size % 3];
+                loop {
+                    match ended.read(&mut chunk).unwrap() {
+                        0 => break,
+                        n => read.extend_from_slice(&chunk[..n]),
+                    }
+                }
+                assert_eq!(String::from_utf8(read).unwrap(), wanted, "{text:?} by {size}");
+            }
+        }
+    }
 }

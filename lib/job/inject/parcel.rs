@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
-use crate::mail::address::{Address, Mailbox};
+use crate::mail::address::{self, Address, Mailbox};
 use crate::mail::compose::{self, Attachment, Base64Lines, Draft, Piece};
 use crate::mail::convert::{Converted, Plan, Survey, Want};
 use crate::mail::lines::{LONGEST_LINE, Lines, Measure};
@@ -238,7 +238,7 @@ impl Outbound {
     ) -> Result<Outbound> {
         let mut measure = Measure::default();
         stretches.iter().try_for_each(|stretch| stretch.measure(&mut measure))?;
-        let (to, note, plan) = (unique(&to), None, None);
+        let (to, note, plan) = (address::each_once(to), None, None);
         Ok(Outbound { from, to, message_id, measure, note, stretches, plan })
     }
 }
@@ -332,18 +332,6 @@ impl Finished {
         out.shorten()?;
         Ok(out)
     }
-}
-
-/// Each recipient once, in order.
-fn unique(to: &[Address]) -> Vec<Address> {
-    let mut list: Vec<Address> = Vec::with_capacity(to.len());
-    let mut seen = std::collections::HashSet::new();
-    for address in to {
-        if seen.insert((address.local(), address.domain().to_ascii_lowercase())) {
-            list.push(address.clone());
-        }
-    }
-    list
 }
 
 /// The header, and where in the file the body begins.

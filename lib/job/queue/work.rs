@@ -116,15 +116,17 @@ impl Worker<'_> {
         if own_up(&mut taken.entry)? && !self.resend_unknown {
             self.event(Event::Status(Kind::Unknown));
         }
+        let mut asked_for = Vec::new();
         if self.resend_unknown {
             // As released: from now on it is due, whether or not it can be sent now.
-            for at in places(&taken.entry, |each| each.state == State::Unknown) {
-                taken.entry.settle(at, State::Due, |each| each.next = None)?;
+            asked_for = places(&taken.entry, |each| each.state == State::Unknown);
+            for at in &asked_for {
+                taken.entry.settle(*at, State::Due, |each| each.next = None)?;
             }
         }
         let due: Vec<usize> = places(&taken.entry, |each| each.is_due(self.now));
         if let (false, Some(envelope)) = (due.is_empty(), taken.entry.envelope.clone()) {
-            self.send(&mut taken.entry, &envelope, &due, line)?;
+            self.send(&mut taken.entry, &envelope, &due, &asked_for, line)?;
         }
         self.note_waiting(&taken.entry, line);
         notice::tell_sender(self.settings, &mut taken.entry, self.outbound)?;
@@ -154,11 +156,18 @@ impl Worker<'_> {
         }
     }
 
-    fn send(&self, entry: &mut Entry, envelope: &Envelope, due: &[usize], line: &mut Line) -> Result<()> {
+    fn send(
+        &self,
+        entry: &mut Entry,
+        envelope: &Envelope,
+        due: &[usize],
+        asked_for: &[usize],
+        line: &mut Line,
+    ) -> Result<()> {
         let to: Vec<Address> = due.iter().map(|at| entry.recipients[*at].to.clone()).collect();
         let courier = match line {
             Line::Up(courier) => courier,
-            Line::Down(why) => return self.give_up_old(entry, envelope, due, why),
+            Line::Down(why) => return self.give_up_old(entry, envelope, due, asked_for, why),
             Line::Unneeded => return Ok(()),
         };
         match give(courier, entry, envelope, due, &to, self.progress) {
@@ -175,7 +184,7 @@ impl Worker<'_> {
             }
             Err(Failed::Way(error)) => {
                 *line = self.down(&error);
-                self.give_up_old(entry, envelope, due, &error.to_string())
+                self.give_up_old(entry, envelope, due, asked_for, &error.to_string())
             }
             Err(Failed::Paced(next)) => {
                 let what = format!("{} takes no more before {next}", self.way.name());
@@ -236,10 +245,23 @@ impl Worker<'_> {
         })
     }
 
-    /// While nothing can be sent, only the time that passes counts.
-    fn give_up_old(&self, entry: &mut Entry, envelope: &Envelope, due: &[usize], why: &str) -> Result<()> {
-        if age(envelope.accepted) >= self.outbound.expire {
-            due.iter().try_for_each(|at| self.give_up(entry, envelope, *at, why))?;
+    /// While nothing can be sent, only the time that passes counts. What was to be sent again is no less unknown for it.
+    fn give_up_old(
+        &self,
+        entry: &mut Entry,
+        envelope: &Envelope,
+        due: &[usize],
+        asked_for: &[usize],
+        why: &str,
+    ) -> Result<()> {
+        if age(envelope.accepted) < self.outbound.expire {
+            return Ok(());
+        }
+        for at in due {
+            match asked_for.contains(at) {
+                true => entry.settle(*at, State::Unknown, |_| {})?,
+                false => self.give_up(entry, envelope, *at, why)?,
+            }
         }
         Ok(())
     }
