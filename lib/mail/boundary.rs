@@ -150,7 +150,7 @@ pub fn speaks_of_body(lines: &[u8]) -> bool {
 }
 
 /// `field-name ":"`: printable characters without blanks; blanks before the colon are obsolete but seen.
-fn is_field(line: &[u8]) -> bool {
+pub(super) fn is_field(line: &[u8]) -> bool {
     let Some(colon) = memchr::memchr(b':', line) else { return false };
     let name = line[..colon].trim_ascii_end();
     !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic())

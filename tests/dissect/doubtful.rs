@@ -1,0 +1,52 @@
+//! Messages that can be read in two ways, or not at all: what is in them is found, or said to be missing.
+
+use super::{attached, base64, dissect, hello, message, names, part};
+use crate::bench::{Bench, pdf};
+
+/// Takes `text` apart as m.eml with these options: the status, the files, and what was said.
+fn taken(text: impl AsRef<[u8]>, options: &[&str]) -> (Option<i32>, Vec<String>, String) {
+    let bench = Bench::new();
+    bench.write("m.eml", text);
+    let ran = dissect(&bench).args(options.iter().copied()).arg("m.eml").run();
+    (ran.status, names(&bench), ran.err_text())
+}
+
+/// A message with a `From ` line in front, as an mbox has it; with LF and with CRLF.
+fn in_mbox(text: &str) -> [String; 2] {
+    let text = format!("From a@b Sat Nov 21 10:00:00 2026\n{text}");
+    [text.replace('\n', "\r\n"), text]
+}
+
+#[test]
+fn a_from_line_within_a_part_begins_no_message() {
+    let patch = "From 0123456789abcdef0123456789abcdef01234567 Mon Sep 17 00:00:00 2001\nFrom: a@x\n\
+        Subject: [PATCH] x\n\n---\n-- \n2.43\n\n";
+    let head = "Content-Type: text/x-patch\nContent-Disposition: attachment; filename=1.patch\n";
+    let texts = [
+        format!("Content-Type: text/plain\n\nhi\n\nFrom me Sat Nov 21 10:00:00 2026\n\n{patch}"),
+        format!("{head}\n{patch}{patch}"),
+    ];
+    for text in texts {
+        let mail = message("m", &[text, attached("a.pdf", &pdf("a"))]);
+        for mbox in in_mbox(&mail) {
+            let (status, names, said) = taken(&mbox, &[]);
+            assert_eq!((status, names), (Some(0), vec!["a.pdf".to_string()]), "{said}");
+            let two = format!("{mbox}\n{mbox}");
+            let bench = Bench::new();
+            bench.write("m.eml", two.replace("\n\nFrom a@b", "\r\n\r\nFrom a@b"));
+            let ran = dissect(&bench).args(["--json", "m.eml"]).run().ok();
+            assert_eq!(ran.json().len(), 2, "{}", ran.shown());
+        }
+    }
+}
+
+#[test]
+fn a_message_that_was_cut_swallows_none_that_follow() {
+    let cut = message("m", &[attached("a.pdf", &pdf("a"))]).replace("--=_b--\n", "\n");
+    for mbox in in_mbox(&cut) {
+        let bench = Bench::new();
+        bench.write("m.eml", mbox.repeat(3));
+        let ran = dissect(&bench).args(["--json", "m.eml"]).run().ok();
+        assert_eq!(ran.json().len(), 3, "{}", ran.shown());
+    }
+}
