@@ -50,3 +50,18 @@ fn a_message_that_was_cut_swallows_none_that_follow() {
         assert_eq!(ran.json().len(), 3, "{}", ran.shown());
     }
 }
+
+#[test]
+fn a_pdf_is_found_behind_much_that_is_nothing() {
+    let head =
+        |encoding: &str| format!("Content-Type: x/y; name=a\nContent-Transfer-Encoding: {encoding}\n\n");
+    let bytes = base64(&pdf("a"));
+    for text in [
+        format!("{}{}{bytes}\n", head("base64"), "\n".repeat(40_000)),
+        format!("{}{}{bytes}\n", head("base64"), "!!!!!!\n".repeat(10_000)),
+        format!("{}{}%PDF-1.7\n", head("quoted-printable"), "=\n".repeat(30_000)),
+    ] {
+        let (status, names, said) = taken(text, &[]);
+        assert_eq!((status, names), (Some(0), vec!["a.pdf".to_string()]), "{said}");
+    }
+}
