@@ -65,3 +65,25 @@ fn a_pdf_is_found_behind_much_that_is_nothing() {
         assert_eq!((status, names), (Some(0), vec!["a.pdf".to_string()]), "{said}");
     }
 }
+
+#[test]
+fn a_container_with_a_pdf_in_it_is_none() {
+    let tnef = [
+        &[0x78, 0x9f, 0x3e, 0x22, 1, 0, 2, 2, 0x90, 6, 0, 0, 0, 0, 0, 0, 0, 2, 0x0f, 0x80, 6, 0][..],
+        &[13, 0, 0, 0],
+        b"%PDF-1.7\nabcd",
+        &[0, 0],
+    ]
+    .concat();
+    let winmail = part("Content-Type: application/ms-tnef; name=winmail.dat", &tnef);
+    let (status, names, said) = taken(&winmail, &[]);
+    assert_eq!((status, names), (Some(0), vec!["attachment.pdf".to_string()]), "{said}");
+    let (status, names, said) = taken(&winmail, &["--no-containers"]);
+    assert_eq!((status, names), (Some(0), vec![]), "{said}");
+    let mut tar = vec![0; 512];
+    tar[..5].copy_from_slice(b"a.pdf");
+    tar[257..262].copy_from_slice(b"ustar");
+    tar.extend(pdf("a"));
+    let (status, names, said) = taken(part("Content-Type: application/x-tar; name=a.tar", &tar), &[]);
+    assert_eq!((status, names), (Some(0), vec![]), "{said}");
+}

@@ -43,6 +43,8 @@ impl Looks {
         let sent = tree.name(part);
         let is_attachment = part.is_attachment(sent.is_some());
         let kind = match sniff::sniff(head) {
+            // What lies in it is taken for itself.
+            Some(sniff::PDF) if part.is_container => None,
             // A text may speak of PDFs without being one.
             Some(sniff::PDF) if !is_attachment && !sniff::begins_as_pdf(head) => None,
             kind => kind,

@@ -74,6 +74,7 @@ impl Walk<'_, '_> {
     fn open_tnef(&mut self, index: usize, depth: usize) {
         if let Some(held) = self.decoded(index, depth) {
             let number = self.tree.parts[index].number.clone();
+            self.tree.parts[index].is_container = true;
             let buffer = self.tree.buffers.len();
             let length = (*held).as_ref().len();
             self.tree.buffers.push(Buffer::Kept(held));
@@ -116,6 +117,7 @@ impl Walk<'_, '_> {
         let number = self.tree.parts[index].number.clone();
         match cms::read(bytes) {
             Some(Cms::Signed(pieces)) => {
+                self.tree.parts[index].is_container = true;
                 let content = self.shelf.keep(&mut |out| {
                     pieces.iter().try_for_each(|piece| out.write_all(&bytes[piece.clone()]))
                 });
@@ -192,6 +194,7 @@ fn inner(said: String, buffer: usize, body: Range<usize>) -> Part {
         disposition: Some("attachment".to_string()),
         encoding: Encoding::Identity,
         is_message: false,
+        is_container: false,
         notes: Vec::new(),
         named: None,
         buffer,

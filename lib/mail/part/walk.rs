@@ -198,6 +198,7 @@ impl<'t, 'a> Walk<'t, 'a> {
             disposition: said.disposition,
             encoding: said.encoding,
             is_message,
+            is_container: false,
             notes,
             named: None,
             buffer: self.buffer,
