@@ -87,3 +87,21 @@ fn a_container_with_a_pdf_in_it_is_none() {
     let (status, names, said) = taken(part("Content-Type: application/x-tar; name=a.tar", &tar), &[]);
     assert_eq!((status, names), (Some(0), vec![]), "{said}");
 }
+
+#[test]
+fn a_part_that_no_message_has_is_said() {
+    let bench = Bench::new();
+    let mail = message("m", &[attached("a.pdf", &pdf("a"))]);
+    bench.write("m.eml", &mail);
+    bench.write("n.eml", mail.replace("<m@", "<n@"));
+    for view in [None, Some("--list"), Some("--dry-run")] {
+        let ran = dissect(&bench).args(view).args(["--part", "9.9", "--part", "1", "m.eml", "n.eml"]).run();
+        assert_eq!(ran.status, Some(66), "{}", ran.shown());
+        let said = ran.err_text();
+        assert_eq!(said.lines().filter(|line| line.contains("9.9")).count(), 1, "{said}");
+        dissect(&bench).args(view).args(["--part", "1", "m.eml", "n.eml"]).run().ok();
+    }
+    dissect(&bench).args(["--pending", "m.eml"]).run().ok();
+    // What is not read again may have it.
+    dissect(&bench).args(["--pending", "--part", "9.9", "m.eml"]).run().ok();
+}
