@@ -1,5 +1,6 @@
 //! mail-dissect as its users see it: right bytes, safe names, nothing lost, nothing twice.
 
+mod doubtful;
 mod hostile;
 mod messages;
 mod options;

@@ -32,6 +32,7 @@ pub use list::{View, list, print};
 pub use place::By;
 use place::{Group, is_held};
 use pool::{Done, Pool};
+use select::Numbers;
 pub use select::Select;
 use take::{Taker, Trouble};
 
@@ -115,8 +116,8 @@ pub fn keep(
     let taker = Taker { options, out: out.clone(), desk: journal.desk().clone() };
     std::thread::scope(|scope| {
         let pool = Pool::new(scope, &taker);
-        let mut work =
-            Work { options, out, journal, records, pool, group: Group::default(), status: Status::DONE };
+        let (group, numbers) = (Group::default(), Numbers::new(&options.select));
+        let mut work = Work { options, out, journal, records, pool, group, numbers, status: Status::DONE };
         let ended = work.all(items, &mut |since| {
             all.merge(since);
             told(since);
@@ -126,6 +127,11 @@ pub fn keep(
         if let Err(error) = ended.and(committed) {
             work.discard(&error);
             return Err(error);
+        }
+        if !work.is_over()
+            && let Some(error) = work.numbers.error()
+        {
+            work.fail(&error);
         }
         all.merge(work.status);
         Ok(all)
@@ -139,6 +145,7 @@ struct Work<'a, 'r, 'scope, 'env> {
     records: &'a mut Records<'r>,
     pool: Pool<'scope, 'env>,
     group: Group,
+    numbers: Numbers,
     status: Status,
 }
 
@@ -215,13 +222,18 @@ impl Work<'_, '_, '_, '_> {
     fn done(&mut self, (shown, taken): Done) -> Result<()> {
         let taken = match taken {
             Ok(Some(taken)) => taken,
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                self.numbers.pass();
+                return Ok(());
+            }
             Err(Trouble::Disk(error)) => return Err(error),
             Err(Trouble::Message(error)) => {
+                self.numbers.pass();
                 self.fail(&error);
                 return Ok(());
             }
         };
+        self.numbers.read(&taken.numbers);
         for line in &taken.says {
             report::say(line);
         }

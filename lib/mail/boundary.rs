@@ -140,20 +140,27 @@ pub fn read_head(bytes: &[u8], at: usize, end: usize, limit: usize, open: &Bound
     Head { range: range_to(end), body: end, cut: end - at > limit }
 }
 
-/// True if one of these lines begins a field that says what a body is and how it is encoded.
+/// True if one of these lines begins a field that says what a body is and how it is encoded; `lines` begins with one.
 pub fn speaks_of_body(lines: &[u8]) -> bool {
     let names = [&b"content-type"[..], b"content-disposition", b"content-transfer-encoding"];
-    memchr::memchr_iter(b'\n', lines).any(|at| {
-        let line = &lines[at + 1..];
+    std::iter::once(0).chain(memchr::memchr_iter(b'\n', lines).map(|at| at + 1)).any(|at| {
+        let line = &lines[at..];
         names.iter().any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
     })
 }
 
 /// `field-name ":"`: printable characters without blanks; blanks before the colon are obsolete but seen.
-fn is_field(line: &[u8]) -> bool {
+pub(super) fn is_field(line: &[u8]) -> bool {
     let Some(colon) = memchr::memchr(b':', line) else { return false };
     let name = line[..colon].trim_ascii_end();
     !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic())
+}
+
+/// True if a line of `body` is this boundary.
+pub fn is_used(boundary: &[u8], body: &[u8]) -> bool {
+    let mut open = Boundaries::default();
+    open.push(boundary.to_vec(), 0);
+    open.find(body, 0, body.len()).is_some()
 }
 
 /// The boundary that a multipart body seems to use: the first line `--x` with a field of a part after it.

@@ -75,15 +75,40 @@ pub fn decode(encoding: &Encoding, body: &[u8], out: &mut impl Write) -> io::Res
     Ok(Decoded { size: sink.size, notes })
 }
 
-/// The first `limit` bytes of a decoded body, at the cost of a small piece of it.
+/// The first `limit` bytes of a decoded body, at the cost of a small piece of it, unless much of it decodes to nothing.
 pub fn decode_head(encoding: &Encoding, body: &[u8], limit: usize) -> Vec<u8> {
-    let mut head = Vec::with_capacity(limit * 4);
     // A byte takes at most four in quoted-printable with soft breaks; the rest allows for blank lines and junk.
-    let piece = &body[..body.len().min(limit * 8)];
-    // A Vec takes everything.
-    let _ = decode(encoding, piece, &mut head);
-    head.truncate(limit);
-    head
+    let mut piece = limit.saturating_mul(8).min(body.len());
+    loop {
+        let mut head = Head { bytes: Vec::with_capacity(limit), limit };
+        // The one error says that it is full.
+        let _ = decode(encoding, &body[..piece], &mut head);
+        if head.bytes.len() >= limit || piece == body.len() {
+            return head.bytes;
+        }
+        piece = piece.saturating_mul(8).min(body.len());
+    }
+}
+
+/// Takes the first bytes, and is an error once it has them all.
+struct Head {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(self.limit - self.bytes.len());
+        if taken == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.bytes.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Sink<'a, W> {

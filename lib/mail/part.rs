@@ -53,6 +53,8 @@ pub struct Part {
     pub encoding: Encoding,
     /// True for a message inside the message; its own parts follow.
     pub is_message: bool,
+    /// True for TNEF and S/MIME that was opened: what it holds follows.
+    pub is_container: bool,
     /// Oddities that did not stop us.
     pub notes: Vec<String>,
     /// The name that a container gives it.

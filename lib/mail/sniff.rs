@@ -26,16 +26,26 @@ const MAGIC: &[(&[u8], Kind)] = &[
     (b"%!PS", kind("application/postscript", "ps")),
     (b"{\\rtf", kind("application/rtf", "rtf")),
     (b"PK\x03\x04", kind("application/zip", "zip")),
+    (b"PK\x05\x06", kind("application/zip", "zip")),
+    (b"PK\x07\x08", kind("application/zip", "zip")),
     (b"\x1f\x8b\x08", kind("application/gzip", "gz")),
     (b"BZh", kind("application/x-bzip2", "bz2")),
     (b"\xfd7zXZ\0", kind("application/x-xz", "xz")),
     (b"7z\xbc\xaf\x27\x1c", kind("application/x-7z-compressed", "7z")),
     (b"Rar!\x1a\x07", kind("application/vnd.rar", "rar")),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", kind("application/x-ole-storage", "ole")),
+    (b"\x28\xb5\x2f\xfd", kind("application/zstd", "zst")),
+    (b"MSCF\0\0\0\0", kind("application/vnd.ms-cab-compressed", "cab")),
+    (b"!<arch>\n", kind("application/x-archive", "a")),
+    (b"\x78\x9f\x3e\x22", kind("application/ms-tnef", "dat")),
     (b"ID3", kind("audio/mpeg", "mp3")),
     (b"OggS", kind("audio/ogg", "ogg")),
     (b"\x7fELF", kind("application/x-executable", "elf")),
 ];
+
+/// What a tar archive has at [`TAR_AT`]; its first file begins right behind, within what is looked at.
+const TAR: &[u8] = b"ustar";
+const TAR_AT: usize = 257;
 
 const fn kind(mime: &'static str, extension: &'static str) -> Kind {
     Kind { mime, extension }
@@ -43,11 +53,15 @@ const fn kind(mime: &'static str, extension: &'static str) -> Kind {
 
 /// The type of a file that begins with `head` (give [`HEAD`] bytes); `None` where nothing is known.
 ///
-/// A PDF may have other bytes in front of `%PDF-`, as readers allow it (ISO 32000, implementation note 13).
+/// A PDF may have other bytes in front of `%PDF-`, as readers allow it (ISO 32000, implementation note 13); but what is
+/// something else from its first byte on is that, whatever lies in it.
 pub fn sniff(head: &[u8]) -> Option<Kind> {
     let near = &head[..head.len().min(HEAD)];
     if let Some((_, kind)) = MAGIC.iter().find(|(magic, _)| near.starts_with(magic)) {
         return Some(*kind);
+    }
+    if near.get(TAR_AT..).is_some_and(|rest| rest.starts_with(TAR)) && !near.starts_with(b"%PDF-") {
+        return Some(kind("application/x-tar", "tar"));
     }
     if memchr::memmem::find(near, b"%PDF-").is_some() {
         return Some(PDF);
@@ -115,5 +129,13 @@ mod tests {
         assert_eq!(sniff(&late(1020)), None);
         assert_eq!(sniff(b"PK\x03\x04").map(|k| k.extension), Some("zip"));
         assert_eq!(sniff(b""), None);
+    }
+
+    #[test]
+    fn what_a_pdf_lies_in_is_none() {
+        let tar = [&[0; 257][..], b"ustar\x0000", &[0; 248], b"%PDF-1.7"].concat();
+        assert_eq!(sniff(&tar).map(|kind| kind.extension), Some("tar"));
+        assert_eq!(sniff(b"\x78\x9f\x3e\x22\x01\0%PDF-1.7").map(|kind| kind.extension), Some("dat"));
+        assert_eq!(sniff(&[b"%PDF-1.7", &tar[8..]].concat()), Some(PDF));
     }
 }

@@ -8,7 +8,7 @@ use super::Options;
 use super::bytes::{Bytes, Spill};
 use super::items::Item;
 use super::messages::{self, Job, Source};
-use super::select::Looks;
+use super::select::{Looks, Numbers};
 use super::take::describe;
 use crate::error::{Error, Kind, Result, Status};
 use crate::mail::decode;
@@ -36,11 +36,13 @@ pub fn list(
     items: impl IntoIterator<Item = Result<Item>>,
     records: &mut Records<'_>,
 ) -> Result<Status> {
-    each(items, &mut |job, status| {
-        let bytes = open(&job)?;
+    let mut numbers = Numbers::new(&options.select);
+    let mut status = each(items, &mut |job, status| {
+        let bytes = open(&job).inspect_err(|_| numbers.pass())?;
         let bytes = bytes.slice();
         let mut shelf = Spill::new(std::env::temp_dir());
         let tree = Tree::parse_onto(bytes, &options.limits, &mut shelf);
+        numbers.read(&options.select.numbers(&tree));
         let message =
             record::Message { sha256: Some(hex(&Sha256::digest(bytes))), ..describe(job.record, bytes) };
         let (json, form) = (records.is_json(), records.form());
@@ -85,8 +87,15 @@ pub fn list(
             status.add(error.kind());
         }
         Ok(())
-    })
-    .and_then(|status| records.flush().map(|()| status))
+    })?;
+    records.flush()?;
+    if !stop::requested()
+        && let Some(error) = numbers.error()
+    {
+        report::trouble(&error);
+        status.add(error.kind());
+    }
+    Ok(status)
 }
 
 /// Writes the one part that is selected to `out`. More than one is a usage error that names them; none is 66.

@@ -1,5 +1,6 @@
 //! Which parts are wanted.
 
+use crate::error::{self, Error};
 use crate::mail::name::Sent;
 use crate::mail::part::{Part, Tree};
 use crate::mail::sniff::{self, Kind};
@@ -43,6 +44,8 @@ impl Looks {
         let sent = tree.name(part);
         let is_attachment = part.is_attachment(sent.is_some());
         let kind = match sniff::sniff(head) {
+            // What lies in it is taken for itself.
+            Some(sniff::PDF) if part.is_container => None,
             // A text may speak of PDFs without being one.
             Some(sniff::PDF) if !is_attachment && !sniff::begins_as_pdf(head) => None,
             kind => kind,
@@ -93,10 +96,50 @@ impl Select {
             || (self.text && is_text && !looks.is_attachment)
     }
 
+    /// The numbers that are asked for and that this message has.
+    pub(super) fn numbers(&self, tree: &Tree) -> Vec<String> {
+        let has = |number: &&String| tree.parts.iter().any(|part| part.number == **number);
+        self.parts.iter().filter(has).cloned().collect()
+    }
+
     /// True where nothing else was asked for.
     fn wants_pdfs(&self) -> bool {
         let others = [&self.types, &self.extensions, &self.names];
         !self.all && !self.inline && !self.text && others.iter().all(|list| list.is_empty())
+    }
+}
+
+/// Which of the parts that were asked for by number some message had.
+pub(super) struct Numbers {
+    missing: Vec<String>,
+    /// True once a message was read.
+    read: bool,
+    /// True if there was a message that was not read, which may have them.
+    unread: bool,
+}
+
+impl Numbers {
+    /// Of what is asked for.
+    pub fn new(select: &Select) -> Numbers {
+        Numbers { missing: select.parts.clone(), read: false, unread: false }
+    }
+
+    /// A message with these parts.
+    pub fn read(&mut self, numbers: &[String]) {
+        self.missing.retain(|number| !numbers.contains(number));
+        self.read = true;
+    }
+
+    /// A message that is not read.
+    pub fn pass(&mut self) {
+        self.unread = true;
+    }
+
+    /// That no message has them; an empty input lacks nothing.
+    pub fn error(&self) -> Option<Error> {
+        let doing = || format!("cannot take part {}", self.missing.join(", "));
+        (self.read && !self.unread && !self.missing.is_empty())
+            .then(|| Error::new(error::Kind::NoInput, doing(), "no message has it").hint("see --list"))
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Taken {
     /// How many of the files are open.
     pub open: usize,
     pub seen: Seen,
+    /// Which of the parts asked for by number it has.
+    pub numbers: Vec<String>,
 }
 
 /// One file, written aside or lying there already.
@@ -157,8 +159,15 @@ impl Taker<'_> {
                 message.sha256 = Some(sha256.clone());
             }
             let entry = Entry::new(String::new(), message);
-            let mut taken =
-                Taken { shown, entry, files: Vec::new(), says: Vec::new(), open: 0, seen: HashMap::new() };
+            let mut taken = Taken {
+                shown,
+                entry,
+                files: Vec::new(),
+                says: Vec::new(),
+                open: 0,
+                seen: HashMap::new(),
+                numbers: Vec::new(),
+            };
             let done = self.parts(&mut taken, bytes, &named);
             taken.entry.key = named();
             taken.entry.message.sha256 = Some(sha256.clone());
@@ -176,6 +185,7 @@ impl Taker<'_> {
             let why = io::Error::new(why.kind(), why.to_string());
             return Err(Error::writing(self.desk.place().path(), why));
         }
+        taken.numbers = self.options.select.numbers(&tree);
         for part in &tree.parts {
             let head = decode::decode_head(&part.encoding, tree.body(part), sniff::HEAD);
             let looks = Looks::of(&tree, part, &head);

@@ -74,6 +74,7 @@ impl Walk<'_, '_> {
     fn open_tnef(&mut self, index: usize, depth: usize) {
         if let Some(held) = self.decoded(index, depth) {
             let number = self.tree.parts[index].number.clone();
+            self.tree.parts[index].is_container = true;
             let buffer = self.tree.buffers.len();
             let length = (*held).as_ref().len();
             self.tree.buffers.push(Buffer::Kept(held));
@@ -116,6 +117,7 @@ impl Walk<'_, '_> {
         let number = self.tree.parts[index].number.clone();
         match cms::read(bytes) {
             Some(Cms::Signed(pieces)) => {
+                self.tree.parts[index].is_container = true;
                 let content = self.shelf.keep(&mut |out| {
                     pieces.iter().try_for_each(|piece| out.write_all(&bytes[piece.clone()]))
                 });
@@ -126,7 +128,13 @@ impl Walk<'_, '_> {
             }
             Some(Cms::Encrypted) => self.note(index, "encrypted (S/MIME): what it holds cannot be seen"),
             Some(Cms::Compressed) => self.note(index, "compressed (S/MIME): left closed"),
-            Some(Cms::Detached) | None => {}
+            Some(Cms::Other) => self.note(index, "S/MIME of an unknown kind: left closed"),
+            Some(Cms::Detached) => {}
+            None => {
+                let why = "S/MIME that cannot be read";
+                self.tree.parts[index].notes.push(why.to_string());
+                self.cut(format!("part {number}: {why}"));
+            }
         }
     }
 
@@ -192,6 +200,7 @@ fn inner(said: String, buffer: usize, body: Range<usize>) -> Part {
         disposition: Some("attachment".to_string()),
         encoding: Encoding::Identity,
         is_message: false,
+        is_container: false,
         notes: Vec::new(),
         named: None,
         buffer,
