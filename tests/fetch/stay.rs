@@ -187,3 +187,14 @@ fn a_server_that_keeps_talking_is_asked_in_time_too() {
     running.signal(rustix::process::Signal::TERM);
     running.wait();
 }
+
+#[test]
+fn no_answer_to_done_is_no_answer() {
+    let bench = Bench::new();
+    let silent = format!("{LOGIN}{EMPTY}C: a3 IDLE\nS: + idling\nC: DONE\nSTALL");
+    let play = Transcript::play([silent, format!("{LOGIN}{GOOD}")]);
+    let mut running = stay(&bench, &play.url("imap"));
+    assert!(bench.path(&running.line()).is_file());
+    running.signal(rustix::process::Signal::TERM);
+    running.wait().err_has("no answer to DONE");
+}

@@ -256,7 +256,17 @@ impl Imap {
             handle.wait_while(|response| !matches!(response, imap::types::UnsolicitedResponse::Exists(_)))
         });
         let mut shared = self.shared.borrow_mut();
-        (shared.idle_starts, shared.idling) = (false, false);
+        let unanswered = std::mem::take(&mut shared.idle_starts) | std::mem::take(&mut shared.idling);
+        if done.is_ok() && unanswered {
+            drop(shared);
+            self.spent = true;
+            // The crate says DONE, and does not say what came of it.
+            return Err(Error::new(
+                Kind::Temporary,
+                self.words("waiting for news (IDLE)"),
+                "no answer to DONE",
+            ));
+        }
         Ok(match (done?, shared.news) {
             (imap::extensions::idle::WaitOutcome::TimedOut, false) => News::None,
             _ => News::Some,
