@@ -148,7 +148,7 @@ impl Attempt<'_> {
     #[expect(clippy::result_large_err, reason = "the crate gives the client back in its error")]
     fn log_in(&self, client: Client, password: &Secret) -> LoggedIn<(Error, Option<Client>)> {
         let offered = self.shared.borrow().capabilities.clone();
-        let initial = offered.iter().any(|have| have == "SASL-IR");
+        let initial = super::has(&offered, "SASL-IR");
         self.shared.borrow_mut().hush = true;
         let script = match Script::of(self.way, self.user, password, &self.peer.server) {
             Ok(script) => script,

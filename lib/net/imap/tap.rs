@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub sink: Option<Box<dyn Sink>>,
     /// Takes other FETCH, LIST and STATUS responses, whole and without `* `, while it is there.
     pub collected: Option<Vec<Vec<u8>>>,
+    /// Takes what a SEARCH finds, while it is there.
+    pub found: Option<Vec<u32>>,
     /// Octets that came and went over the wire.
     pub traffic: (u64, u64),
     /// COMPRESS is under way: an OK means that what follows it is compressed.
