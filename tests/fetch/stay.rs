@@ -198,3 +198,19 @@ fn no_answer_to_done_is_no_answer() {
     running.signal(rustix::process::Signal::TERM);
     running.wait().err_has("no answer to DONE");
 }
+
+#[test]
+fn a_command_that_gives_no_password_is_asked_again() {
+    let bench = Bench::new();
+    bench.write("once", "if [ -e asked ]; then echo secret; else touch asked; exit 1; fi\n");
+    let play = Transcript::play([format!("{LOGIN}{GOOD}")]);
+    let url = play.url("imap");
+    let cmd = bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "-C", "m", "--timeout", "1s"]);
+    let cmd = cmd.args(["--password-command", "sh once", "--idle=2s", "--state", "state"]);
+    let mut running = cmd.timeout(12).spawn();
+    assert!(bench.path(&running.line()).is_file());
+    running.signal(rustix::process::Signal::TERM);
+    running.wait().err_has("gave no password");
+    let cmd = bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "-C", "m"]);
+    cmd.args(["--password-command", "false"]).run().fails(75);
+}
