@@ -38,8 +38,8 @@ const LONGEST: u64 = 64 * 1024;
 /// A command that asks somebody (pinentry) may take a while.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
-/// Fetches the secret. [`Kind::Config`] where it is missing or others may read it, [`Kind::Denied`] where its
-/// command fails.
+/// Fetches the secret. [`Kind::Config`] where it is missing or others may read it, [`Kind::Temporary`] where
+/// its command fails: the network that it asks may be away, and no server has refused anything.
 pub fn fetch(source: &SecretSource) -> Result<Secret> {
     match source {
         SecretSource::Literal(literal) => Ok(Secret::new(literal.0.clone())),
@@ -81,7 +81,7 @@ fn from_command(words: &[String]) -> Result<Secret> {
         End::Signal(signal) => format!("it was ended by signal {signal}"),
         End::TimedOut => format!("it took longer than {} s", COMMAND_LIMIT.as_secs()),
     };
-    Err(Error::new(Kind::Denied, format!("password command {shown} gave no password"), why))
+    Err(Error::new(Kind::Temporary, format!("password command {shown} gave no password"), why))
 }
 
 fn from_credential(name: &str) -> Result<Secret> {
@@ -117,7 +117,7 @@ mod tests {
     fn the_first_line_of_a_command() {
         let words = |line: &str| SecretSource::Command(line.split(' ').map(String::from).collect());
         assert_eq!(fetch(&words("printf a\\nb")).unwrap().reveal(), "a");
-        assert_eq!(fetch(&words("false")).unwrap_err().status(), 77);
+        assert_eq!(fetch(&words("false")).unwrap_err().status(), 75);
         assert_eq!(fetch(&words("/no/such")).unwrap_err().status(), 78);
         assert!(!format!("{:?}", fetch(&words("printf hunter2")).unwrap()).contains("hunter2"));
     }

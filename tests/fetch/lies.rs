@@ -220,3 +220,22 @@ fn a_token_is_fetched_again_once_when_it_is_refused() {
         assert!(!heard.iter().any(|line| line.contains("LOGIN")), "{heard:?}");
     }
 }
+
+#[test]
+fn a_server_of_rev2_answers_a_search_otherwise() {
+    let bench = Bench::new();
+    let play = Transcript::play([
+        "S: * OK [CAPABILITY IMAP4rev2 AUTH=PLAIN] hi\nC: a1 AUTHENTICATE PLAIN *\nS: a1 OK [CAPABILITY IMAP4rev2] in\n\
+         C: a2 EXAMINE *\nS: * 2 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: a2 OK x\nC: a3 UID SEARCH *\n\
+         S: * ESEARCH (TAG \"a3\") UID ALL 1:2\nS: a3 OK x\nC: a4 UID FETCH 1:2 *\n"
+            .to_string()
+            + FIRST
+            + SECOND
+            + "S: a4 OK x\n"
+            + BYE,
+    ]);
+    let ran = fetch(&bench, &play.url("imap")).run().ok();
+    assert_eq!(ran.lines().len(), 2, "{}", ran.shown());
+    let heard = play.heard();
+    assert!(heard[0].contains("AUTHENTICATE PLAIN "), "it needs no word for SASL-IR: {heard:?}");
+}

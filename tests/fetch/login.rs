@@ -104,3 +104,18 @@ fn a_password_never_goes_in_the_clear_to_another_machine() {
     bench.cmd("mail-fetch").args(["-c", "config.toml", "far"]).run().fails(78).err_has("without TLS");
     assert!(!bench.path("asked").exists(), "the password was fetched for nothing");
 }
+
+#[test]
+fn a_line_that_breaks_before_the_login_is_no_refused_login() {
+    for (says, status, why) in [
+        ("CLOSE", 75, "closed the connection"),
+        ("S: * BYE too busy, come back later\nCLOSE", 75, "too busy, come back later"),
+        ("S: a1 BAD what", 76, "what"),
+    ] {
+        let bench = Bench::new();
+        let play = Transcript::play([format!("S: * OK ready\nC: a1 CAPABILITY\n{says}")]);
+        let ran = fetch(&bench, &play.url("imap")).run().fails(status).err_has(why);
+        let heard = play.heard();
+        assert_eq!(heard, ["a1 CAPABILITY"], "{}", ran.shown());
+    }
+}

@@ -154,3 +154,63 @@ fn a_refused_login_ends_it() {
     stay(&bench, &play.url("imap")).wait().fails(77).err_has("given up");
     assert_eq!(play.heard().len(), 1);
 }
+
+/// Plays [`LOGIN`] and [`EMPTY`], then says that it is still here until DONE comes; true if DONE came.
+fn says_that_it_is_here(listener: &std::net::TcpListener) -> bool {
+    use std::io::{BufRead, BufReader, Write};
+    let (socket, _) = listener.accept().unwrap();
+    let (mut out, mut lines) = (socket.try_clone().unwrap(), BufReader::new(socket));
+    let mut said = String::new();
+    for step in format!("{LOGIN}{EMPTY}C: a3 IDLE\nS: + idling").lines() {
+        match step.strip_prefix("S: ") {
+            Some(line) => out.write_all(format!("{line}\r\n").as_bytes()).unwrap(),
+            None => assert!(lines.read_line(&mut said).unwrap() > 0),
+        }
+    }
+    lines.get_ref().set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
+    for _ in 0..20 {
+        let mut line = String::new();
+        if lines.read_line(&mut line).is_ok() {
+            return line == "DONE\r\n";
+        }
+        out.write_all(b"* OK Still here\r\n").unwrap();
+    }
+    false
+}
+
+#[test]
+fn a_server_that_keeps_talking_is_asked_in_time_too() {
+    let bench = Bench::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let running = stay(&bench, &format!("imap://{}", listener.local_addr().unwrap()));
+    assert!(says_that_it_is_here(&listener), "IDLE of 2 s went on for 8 s");
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+}
+
+#[test]
+fn no_answer_to_done_is_no_answer() {
+    let bench = Bench::new();
+    let silent = format!("{LOGIN}{EMPTY}C: a3 IDLE\nS: + idling\nC: DONE\nSTALL");
+    let play = Transcript::play([silent, format!("{LOGIN}{GOOD}")]);
+    let mut running = stay(&bench, &play.url("imap"));
+    assert!(bench.path(&running.line()).is_file());
+    running.signal(rustix::process::Signal::TERM);
+    running.wait().err_has("no answer to DONE");
+}
+
+#[test]
+fn a_command_that_gives_no_password_is_asked_again() {
+    let bench = Bench::new();
+    bench.write("once", "if [ -e asked ]; then echo secret; else touch asked; exit 1; fi\n");
+    let play = Transcript::play([format!("{LOGIN}{GOOD}")]);
+    let url = play.url("imap");
+    let cmd = bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "-C", "m", "--timeout", "1s"]);
+    let cmd = cmd.args(["--password-command", "sh once", "--idle=2s", "--state", "state"]);
+    let mut running = cmd.timeout(12).spawn();
+    assert!(bench.path(&running.line()).is_file());
+    running.signal(rustix::process::Signal::TERM);
+    running.wait().err_has("gave no password");
+    let cmd = bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "-C", "m"]);
+    cmd.args(["--password-command", "false"]).run().fails(75);
+}

@@ -34,8 +34,7 @@ pub(super) fn log_in(peer: &Peer, fetch: Fetch<'_>) -> Result<(imap::Session<Tap
     shared.borrow_mut().capabilities = capabilities;
     let mut client = imap::Client::new(tap);
     if shared.borrow().capabilities.is_empty() {
-        // The crate insists on IMAP4rev1 in the answer; the tap keeps the words and the crate sees an empty list.
-        let _ = client.capabilities();
+        ask_for_capabilities(&mut client, peer, &shared)?;
     }
     let ways = ways(peer, source, &shared.borrow().capabilities);
     let Some(way) = ways.first().copied() else {
@@ -57,6 +56,29 @@ pub(super) fn log_in(peer: &Peer, fetch: Fetch<'_>) -> Result<(imap::Session<Tap
     };
     shared.borrow_mut().hush = false;
     Ok((session, shared))
+}
+
+/// The tap keeps the words.
+fn ask_for_capabilities(
+    client: &mut imap::Client<Tap>,
+    peer: &Peer,
+    shared: &Rc<RefCell<Shared>>,
+) -> Result<()> {
+    match client.capabilities() {
+        Err(
+            why @ (Crate::Io(_)
+            | Crate::ConnectionLost
+            | Crate::Bye(_)
+            | Crate::No(_)
+            | Crate::Bad(_)
+            | Crate::TagMismatch(_)),
+        ) => {
+            let words = format!("{} at {}: asking for capabilities", peer.name, peer.server);
+            Err(explain(words, why, &shared.borrow()))
+        }
+        // The crate insists on IMAP4rev1 in the answer, and sees an empty list.
+        _ => Ok(()),
+    }
 }
 
 fn is_token(source: &SecretSource) -> bool {
@@ -126,7 +148,7 @@ impl Attempt<'_> {
     #[expect(clippy::result_large_err, reason = "the crate gives the client back in its error")]
     fn log_in(&self, client: Client, password: &Secret) -> LoggedIn<(Error, Option<Client>)> {
         let offered = self.shared.borrow().capabilities.clone();
-        let initial = offered.iter().any(|have| have == "SASL-IR");
+        let initial = super::has(&offered, "SASL-IR");
         self.shared.borrow_mut().hush = true;
         let script = match Script::of(self.way, self.user, password, &self.peer.server) {
             Ok(script) => script,

@@ -18,6 +18,7 @@ use crate::report;
 use crate::secret::Secret;
 
 mod fetched;
+mod found;
 mod greeting;
 mod line;
 mod list;
@@ -95,7 +96,7 @@ impl Imap {
 
     /// True if the server has this capability (upper case).
     pub fn has(&self, capability: &str) -> bool {
-        self.capabilities.iter().any(|have| have == capability)
+        has(&self.capabilities, capability)
     }
 
     /// True once an error has left the line in an unknown state.
@@ -150,10 +151,15 @@ impl Imap {
         if query.contains(['\r', '\n', '\0']) {
             return Err(Error::plain(Kind::Usage, "a search cannot hold a line break"));
         }
-        let found = self.ask("searching", |session| session.uid_search(&query))?;
+        self.shared.borrow_mut().found = Some(Vec::new());
+        let done =
+            self.ask("searching", |session| session.run_command_and_check_ok(format!("UID SEARCH {query}")));
+        let found = self.shared.borrow_mut().found.take();
+        done?;
         // `n:*` names the last message even where its UID is below n (RFC 9051 section 9).
-        let mut uids: Vec<u32> = found.into_iter().filter(|uid| *uid >= first).collect();
+        let mut uids: Vec<u32> = found.unwrap_or_default().into_iter().filter(|uid| *uid >= first).collect();
         uids.sort_unstable();
+        uids.dedup();
         Ok(uids)
     }
 
@@ -256,7 +262,17 @@ impl Imap {
             handle.wait_while(|response| !matches!(response, imap::types::UnsolicitedResponse::Exists(_)))
         });
         let mut shared = self.shared.borrow_mut();
-        (shared.idle_starts, shared.idling) = (false, false);
+        let unanswered = std::mem::take(&mut shared.idle_starts) | std::mem::take(&mut shared.idling);
+        if done.is_ok() && unanswered {
+            drop(shared);
+            self.spent = true;
+            // The crate says DONE, and does not say what came of it.
+            return Err(Error::new(
+                Kind::Temporary,
+                self.words("waiting for news (IDLE)"),
+                "no answer to DONE",
+            ));
+        }
         Ok(match (done?, shared.news) {
             (imap::extensions::idle::WaitOutcome::TimedOut, false) => News::None,
             _ => News::Some,
@@ -288,6 +304,31 @@ impl Imap {
     fn words(&self, doing: &str) -> String {
         format!("{} at {}: {doing}", self.peer.name, self.peer.server)
     }
+}
+
+/// What every server of IMAP4rev2 can do without saying so (RFC 9051 appendix E).
+const IN_REV2: &[&str] = &[
+    "ENABLE",
+    "ESEARCH",
+    "IDLE",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "LITERAL-",
+    "MOVE",
+    "NAMESPACE",
+    "SASL-IR",
+    "SEARCHRES",
+    "SPECIAL-USE",
+    "STATUS=SIZE",
+    "UIDPLUS",
+    "UNSELECT",
+];
+
+/// True if these words say that the server can do it. One that also speaks IMAP4rev1 says each by itself: nothing of
+/// rev2 holds there until it is asked for.
+fn has(capabilities: &[String], capability: &str) -> bool {
+    let says = |word: &str| capabilities.iter().any(|have| have == word);
+    says(capability) || (IN_REV2.contains(&capability) && says("IMAP4REV2") && !says("IMAP4REV1"))
 }
 
 fn quoted(name: &str) -> String {

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::fetched::Fetched;
 use super::line::Line;
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub sink: Option<Box<dyn Sink>>,
     /// Takes other FETCH, LIST and STATUS responses, whole and without `* `, while it is there.
     pub collected: Option<Vec<Vec<u8>>>,
+    /// Takes what a SEARCH finds, while it is there.
+    pub found: Option<Vec<u32>>,
     /// Octets that came and went over the wire.
     pub traffic: (u64, u64),
     /// COMPRESS is under way: an OK means that what follows it is compressed.
@@ -83,6 +85,8 @@ enum State {
 /// `Read + Write` for the crate on one side, the wire on the other.
 pub(super) struct Tap {
     line: Line,
+    /// All reads together end by then, whatever comes meanwhile.
+    deadline: Option<Instant>,
     shared: Rc<RefCell<Shared>>,
     buffer: Box<[u8]>,
     from: usize,
@@ -117,6 +121,7 @@ impl Tap {
         let shared = Rc::new(RefCell::new(Shared::default()));
         let tap = Tap {
             line: Line::new(wire),
+            deadline: None,
             shared: shared.clone(),
             buffer: vec![0; 256 << 10].into_boxed_slice(),
             from: 0,
@@ -137,10 +142,22 @@ impl Tap {
         if self.from == self.to {
             self.from = 0;
             self.to = 0;
+            self.limit_read()?;
             self.to = self.line.read(&mut self.buffer)?;
             self.shared.borrow_mut().traffic = self.line.traffic;
         }
         Ok(self.from < self.to)
+    }
+
+    /// The next read gets what is left of the time.
+    fn limit_read(&mut self) -> io::Result<()> {
+        let Some(deadline) = self.deadline else { return Ok(()) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.line.set_limit(Some(left));
+        Ok(())
     }
 
     /// Moves on by one piece of input; afterwards there may be something in `out`.
@@ -232,6 +249,7 @@ impl Write for Tap {
 
 impl imap::extensions::idle::SetReadTimeout for Tap {
     fn set_read_timeout(&mut self, limit: Option<Duration>) -> imap::error::Result<()> {
+        self.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         self.line.set_limit(limit);
         Ok(())
     }

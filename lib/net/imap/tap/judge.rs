@@ -1,5 +1,8 @@
 //! What kind of response a line begins, and what of it the imap crate may see.
 
+use std::io;
+
+use crate::net::imap::found;
 use crate::report;
 
 use super::response::{drop_or_line, literal};
@@ -7,7 +10,7 @@ use super::{Response, Shared, Tap};
 
 impl Tap {
     /// Decides about one whole line: pass it, change it, keep it from the crate.
-    pub(super) fn judge(&mut self, mut line: Vec<u8>) -> std::io::Result<()> {
+    pub(super) fn judge(&mut self, mut line: Vec<u8>) -> io::Result<()> {
         // QUIRK: a server that ends lines with LF alone would confuse the crate.
         if !line.ends_with(b"\r\n") {
             line.pop();
@@ -15,7 +18,7 @@ impl Tap {
         }
         report::trace(format_args!("S: {}", String::from_utf8_lossy(&line).trim_end()));
         if self.response == Response::None {
-            self.response = self.classify(&mut line);
+            self.response = self.classify(&mut line)?;
         }
         match self.response {
             Response::None => {
@@ -33,7 +36,7 @@ impl Tap {
     }
 
     /// What kind of response begins with this line. Lines that the crate needs no more become `Dropped`.
-    fn classify(&mut self, line: &mut Vec<u8>) -> Response {
+    fn classify(&mut self, line: &mut Vec<u8>) -> io::Result<Response> {
         let shared = self.shared.clone();
         let mut shared = shared.borrow_mut();
         if !line.starts_with(b"* ") {
@@ -42,7 +45,7 @@ impl Tap {
                 shared.idling = true;
                 self.out.extend_from_slice(line);
                 self.out.append(&mut self.held);
-                return Response::Dropped;
+                return Ok(Response::Dropped);
             }
             if !line.starts_with(b"+") {
                 (shared.idle_starts, shared.idling) = (false, false);
@@ -52,13 +55,13 @@ impl Tap {
                     self.pack();
                 }
             }
-            return Response::None;
+            return Ok(Response::None);
         }
         let text = String::from_utf8_lossy(&line[2..]).trim_end().to_ascii_uppercase();
         let mut words = text.split(' ');
         let (first, second) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         if let Ok(number) = first.parse::<u32>() {
-            return match second {
+            return Ok(match second {
                 "EXISTS" => {
                     (shared.exists, shared.news) = (Some(number), true);
                     self.pass_or_hold(line, &shared)
@@ -68,9 +71,9 @@ impl Tap {
                 "FETCH" if shared.collected.is_some() => self.reading(line, Response::Collected),
                 // Flags that changed elsewhere are of no use to a one-way fetch.
                 _ => Response::Dropped,
-            };
+            });
         }
-        match first {
+        Ok(match first {
             "CAPABILITY" => {
                 shared.capabilities = text.split(' ').skip(1).map(String::from).collect();
                 Response::Dropped
@@ -100,15 +103,14 @@ impl Tap {
                 Response::Text
             }
             "LIST" | "STATUS" if shared.collected.is_some() => self.reading(line, Response::Collected),
-            "SEARCH" => {
-                if let Some(at) = memchr::memmem::find(line, b" (MODSEQ") {
-                    line.truncate(at);
-                    line.extend_from_slice(b"\r\n");
+            "SEARCH" | "ESEARCH" => {
+                if let Some(found) = &mut shared.found {
+                    found::take(&text, found)?;
                 }
-                Response::None
+                Response::Dropped
             }
             _ => Response::Dropped,
-        }
+        })
     }
 
     /// The response is read here; its `* ` is of no more use.
