@@ -140,11 +140,11 @@ pub fn read_head(bytes: &[u8], at: usize, end: usize, limit: usize, open: &Bound
     Head { range: range_to(end), body: end, cut: end - at > limit }
 }
 
-/// True if one of these lines begins a field that says what a body is and how it is encoded.
+/// True if one of these lines begins a field that says what a body is and how it is encoded; `lines` begins with one.
 pub fn speaks_of_body(lines: &[u8]) -> bool {
     let names = [&b"content-type"[..], b"content-disposition", b"content-transfer-encoding"];
-    memchr::memchr_iter(b'\n', lines).any(|at| {
-        let line = &lines[at + 1..];
+    std::iter::once(0).chain(memchr::memchr_iter(b'\n', lines).map(|at| at + 1)).any(|at| {
+        let line = &lines[at..];
         names.iter().any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
     })
 }

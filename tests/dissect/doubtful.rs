@@ -105,3 +105,22 @@ fn a_part_that_no_message_has_is_said() {
     // What is not read again may have it.
     dissect(&bench).args(["--pending", "--part", "9.9", "m.eml"]).run().ok();
 }
+
+#[test]
+fn a_head_that_is_cut_within_what_it_says_of_the_body_is_said() {
+    let long = |name: &str| format!("{name}; x={}\n y=z; name=a.pdf\n\nbody\n", "a".repeat(400));
+    for field in ["Content-Type: a/b", "Content-Disposition: attachment", "content-transfer-encoding: 7bit"] {
+        for before in ["", "From: a@x\nSubject: x\n"] {
+            let (status, _, said) = taken(format!("{before}{}", long(field)), &["--max-header", "300"]);
+            assert_eq!(status, Some(65), "{field}: {said}");
+            assert!(said.contains("head longer than 300 bytes"), "{said}");
+        }
+    }
+    let whole = format!("Content-Type: text/plain\nSubject: {}", long("s"));
+    assert_eq!(taken(&whole, &["--max-header", "300"]).0, Some(0));
+    // A name that is cut in the middle, and a field that is whole.
+    let late = format!("X: {}\nContent-Type: a/b\n\nbody\n", "x".repeat(288));
+    assert_eq!(taken(&late, &["--max-header", "300"]).0, Some(65));
+    let whole = format!("Content-Type: a/b\nX: {}\n\nbody\n", "x".repeat(400));
+    assert_eq!(taken(&whole, &["--max-header", "18"]).0, Some(0));
+}

@@ -19,13 +19,15 @@ impl Walk<'_, '_> {
         depth + self.levels.len() > self.limits.depth
     }
 
-    /// Notes that a head was not read to its end, which lies at `end`. Where its rest speaks of the body, what the body
-    /// is was not learnt, and something may be missing.
+    /// Notes that a head was not read to its end, which lies at `end`. Where its rest, or the field that was cut in two,
+    /// speaks of the body, what the body is was not learnt, and something may be missing.
     pub(super) fn cut_head(&mut self, said: &mut Said, end: usize) {
         let why = format!("head longer than {} bytes", self.limits.head);
-        // From the newline on, in case the next line begins there.
-        let rest = said.head.end.saturating_sub(1)..end.max(said.head.end);
-        if boundary::speaks_of_body(&self.bytes[rest]) {
+        let kept = &self.bytes[said.head.clone()];
+        let next = self.bytes.get(said.head.end);
+        let is_whole = kept.ends_with(b"\n") && !matches!(next, Some(b' ' | b'\t'));
+        let rest = if is_whole { said.head.end } else { said.head.start + last_field(kept) };
+        if boundary::speaks_of_body(&self.bytes[rest..end.max(said.head.end)]) {
             self.cut(why.clone());
         }
         said.notes.push(why);
@@ -57,4 +59,10 @@ impl Walk<'_, '_> {
     pub(super) fn cut(&mut self, why: String) {
         self.tree.cut.get_or_insert(why);
     }
+}
+
+/// Where the last field of a head begins, with all its lines.
+fn last_field(head: &[u8]) -> usize {
+    let begins = |at: &usize| !matches!(head.get(at + 1), None | Some(b' ' | b'\t'));
+    memchr::memrchr_iter(b'\n', head).find(begins).map_or(0, |at| at + 1)
 }
