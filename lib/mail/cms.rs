@@ -39,9 +39,11 @@ pub enum Cms {
     Encrypted,
     /// Compressed (RFC 3274).
     Compressed,
+    /// Of another kind.
+    Other,
 }
 
-/// Reads CMS bytes; `None` if they are something else.
+/// Reads CMS bytes; `None` if they are something else, or damaged.
 pub fn read(bytes: &[u8]) -> Option<Cms> {
     let mut outer = Scan { bytes, at: 0, end: bytes.len() };
     let mut info = outer.enter(SEQUENCE)?;
@@ -49,10 +51,10 @@ pub fn read(bytes: &[u8]) -> Option<Cms> {
     let kind = &bytes[kind];
     match kind.split_last()? {
         (2, arc) if arc == PKCS7 => {}
-        (3, arc) if arc == PKCS7 => return Some(Cms::Encrypted),
+        (3 | 4 | 6, arc) if arc == PKCS7 => return Some(Cms::Encrypted),
         (23, arc) if arc == SMIME_CT => return Some(Cms::Encrypted),
         (9, arc) if arc == SMIME_CT => return Some(Cms::Compressed),
-        _ => return None,
+        _ => return Some(Cms::Other),
     }
     let mut signed = info.enter(CONTEXT_0)?.enter(SEQUENCE)?;
     signed.primitive(INTEGER)?;
@@ -229,7 +231,7 @@ mod tests {
             Some(Cms::Detached)
         );
         assert_eq!(read(b"0"), None);
-        assert_eq!(read(&element(SEQUENCE, &oid(9))), None);
+        assert_eq!(read(&element(SEQUENCE, &oid(9))), Some(Cms::Other));
     }
 
     proptest! {

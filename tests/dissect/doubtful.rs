@@ -124,3 +124,17 @@ fn a_head_that_is_cut_within_what_it_says_of_the_body_is_said() {
     let whole = format!("Content-Type: a/b\nX: {}\n\nbody\n", "x".repeat(400));
     assert_eq!(taken(&whole, &["--max-header", "18"]).0, Some(0));
 }
+
+#[test]
+fn signed_mime_that_cannot_be_read_is_said() {
+    let oid = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7];
+    let p7m = |rest: &[u8]| part("Content-Type: application/pkcs7-mime; name=smime.p7m", rest);
+    let cut = [&[0x30, 0x82, 0x10, 0][..], &oid, &[2, 0xa0, 0x82, 0x0f]].concat();
+    let (status, _, said) = taken(p7m(&cut), &[]);
+    assert_eq!(status, Some(65), "{said}");
+    assert!(said.contains("part 1: S/MIME that cannot be read"), "{said}");
+    for kind in [3, 5, 6] {
+        let other = [&[0x30, 13][..], &oid, &[kind, 0xa0, 0]].concat();
+        assert_eq!(taken(p7m(&other), &[]).0, Some(0), "{kind}");
+    }
+}

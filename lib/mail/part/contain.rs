@@ -128,7 +128,13 @@ impl Walk<'_, '_> {
             }
             Some(Cms::Encrypted) => self.note(index, "encrypted (S/MIME): what it holds cannot be seen"),
             Some(Cms::Compressed) => self.note(index, "compressed (S/MIME): left closed"),
-            Some(Cms::Detached) | None => {}
+            Some(Cms::Other) => self.note(index, "S/MIME of an unknown kind: left closed"),
+            Some(Cms::Detached) => {}
+            None => {
+                let why = "S/MIME that cannot be read";
+                self.tree.parts[index].notes.push(why.to_string());
+                self.cut(format!("part {number}: {why}"));
+            }
         }
     }
 
