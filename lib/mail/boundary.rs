@@ -156,6 +156,13 @@ pub(super) fn is_field(line: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic())
 }
 
+/// True if a line of `body` is this boundary.
+pub fn is_used(boundary: &[u8], body: &[u8]) -> bool {
+    let mut open = Boundaries::default();
+    open.push(boundary.to_vec(), 0);
+    open.find(body, 0, body.len()).is_some()
+}
+
 /// The boundary that a multipart body seems to use: the first line `--x` with a field of a part after it.
 pub fn guess(body: &[u8]) -> Option<Vec<u8>> {
     let near = &body[..body.len().min(GUESS)];

@@ -138,3 +138,21 @@ fn signed_mime_that_cannot_be_read_is_said() {
         assert_eq!(taken(p7m(&other), &[]).0, Some(0), "{kind}");
     }
 }
+
+#[test]
+fn a_multipart_that_was_sent_encoded_is_opened() {
+    let mail = message("m", &[hello(), attached("a.pdf", &pdf("a"))]);
+    let (head, body) = mail.split_once("\n\n").unwrap();
+    let encoded = format!("{head}\nContent-Transfer-Encoding: base64\n\n{}\n", base64(body.as_bytes()));
+    let (status, names, said) = taken(&encoded, &[]);
+    assert_eq!((status, names), (Some(0), vec!["a.pdf".to_string()]), "{said}");
+    let (_, _, said) = taken(&encoded, &["--list"]);
+    assert!(said.contains("part 0: a multipart that was sent encoded"), "{said}");
+    let within = encoded.split_once("MIME-Version: 1.0\n").unwrap().1;
+    let outer = message("o", &[hello(), within.to_string()]).replacen("=_b", "=_o", 1);
+    let outer = outer.replace("--=_b\n", "--=_o\n").replace("--=_b--", "--=_o--");
+    let bench = Bench::new();
+    bench.write("m.eml", outer);
+    let ran = dissect(&bench).args(["--json", "m.eml"]).run().ok();
+    assert_eq!(ran.json()[0]["part"], "2.2", "{}", ran.shown());
+}

@@ -48,4 +48,10 @@ impl Said {
         }
         said
     }
+
+    /// The boundary that it names.
+    pub(super) fn boundary(&self) -> Option<Vec<u8>> {
+        let boundary = self.kind.raw("boundary").map(|boundary| boundary.trim_ascii_end().to_vec());
+        boundary.filter(|boundary| !boundary.is_empty())
+    }
 }

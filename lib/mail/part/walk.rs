@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::said::Said;
 use super::{Buffer, Held, Limits, Part, Shelf, Tree, is_message, skip_envelope};
 use crate::mail::boundary::{self, Boundaries};
-use crate::mail::decode::Encoding;
+use crate::mail::decode::{self, Encoding};
 use crate::mail::param::Value;
 
 /// What is open above the current part.
@@ -150,11 +150,7 @@ impl<'t, 'a> Walk<'t, 'a> {
 
     fn open_multipart(&mut self, said: Said, body: usize, end: usize, open: &mut Boundaries) {
         let prefix = self.number(true);
-        let boundary = said.kind.raw("boundary").map(|b| b.trim_ascii_end().to_vec());
-        let boundary = match boundary.filter(|b| !b.is_empty()) {
-            Some(boundary) => Some(boundary),
-            None => boundary::guess(&self.bytes[body..end]),
-        };
+        let boundary = said.boundary().or_else(|| boundary::guess(&self.bytes[body..end]));
         let kind = LevelKind::Multipart {
             digest: said.said == "multipart/digest",
             children: 0,
@@ -253,21 +249,11 @@ impl<'t, 'a> Walk<'t, 'a> {
             && self.spend(region.len())
         {
             self.tree.notes.push(format!("part {}: boundary guessed", shown(&prefix)));
-            let depth = depth + self.levels.len();
             let kind = LevelKind::Multipart { digest, children: 0, body: body.start, said, head };
-            let mut inner = Walk {
-                tree: self.tree,
-                limits: self.limits,
-                shelf: self.shelf,
-                budget: self.budget,
-                bytes: self.bytes,
-                buffer: self.buffer,
-                levels: vec![Level { kind, prefix }],
-            };
-            let mut open = Boundaries::default();
-            open.push(boundary, 0);
-            inner.run(body.start, body.end, open, depth);
-            self.budget = inner.budget;
+            return self.again((self.bytes, self.buffer), body, Level { kind, prefix }, boundary, depth);
+        }
+        let sent = Said::read(self.bytes, head.clone(), digest);
+        if self.encoded_multipart(region, &sent, &said, &prefix, depth) {
             return;
         }
         let (kind, disposition, encoding) = (Value::default(), None, Encoding::Identity);
@@ -277,6 +263,77 @@ impl<'t, 'a> Walk<'t, 'a> {
             self.push(Said { head, kind, said, disposition, encoding, notes }, start, depth + 1, false);
         self.tree.parts[index].number = if prefix.is_empty() { "1".to_string() } else { prefix };
         self.tree.parts[index].body.end = body.end;
+    }
+
+    /// QUIRK: a multipart that was sent encoded, against RFC 2045 section 6.4, is decoded and read; false if it is none.
+    fn encoded_multipart(
+        &mut self,
+        body: &[u8],
+        sent: &Said,
+        said: &str,
+        prefix: &str,
+        depth: usize,
+    ) -> bool {
+        if matches!(sent.encoding, Encoding::Identity | Encoding::Unknown(_)) {
+            return false;
+        }
+        if self.is_deep(depth) {
+            self.cut_deep();
+            return false;
+        }
+        if !self.spend(body.len()) {
+            return false;
+        }
+        let mut notes = vec!["a multipart that was sent encoded".to_string()];
+        let kept = self.shelf.keep(&mut |mut out| {
+            notes.extend(decode::decode(&sent.encoding, body, &mut out)?.notes);
+            Ok(())
+        });
+        let held = match kept {
+            Ok(held) => held,
+            Err(why) => {
+                self.tree.broken = Some(why);
+                return false;
+            }
+        };
+        let bytes = (*held).as_ref();
+        let named = sent.boundary().filter(|boundary| boundary::is_used(boundary, bytes));
+        let Some(boundary) = named.or_else(|| boundary::guess(bytes)) else { return false };
+        let of_part = |note| format!("part {}: {note}", shown(prefix));
+        self.tree.notes.extend(notes.into_iter().map(of_part));
+        let buffer = self.tree.buffers.len();
+        self.tree.buffers.push(Buffer::Empty);
+        let digest = said == "multipart/digest";
+        let kind = LevelKind::Multipart { digest, children: 0, body: 0, said: said.to_string(), head: 0..0 };
+        let level = Level { kind, prefix: prefix.to_string() };
+        self.again((bytes, buffer), 0..bytes.len(), level, boundary, depth);
+        self.tree.buffers[buffer] = Buffer::Kept(held);
+        true
+    }
+
+    /// Reads the body of a multipart, in these bytes of this buffer, as one with `boundary`.
+    fn again(
+        &mut self,
+        (bytes, buffer): (&[u8], usize),
+        body: Range<usize>,
+        level: Level,
+        boundary: Vec<u8>,
+        depth: usize,
+    ) {
+        let depth = depth + self.levels.len();
+        let mut inner = Walk {
+            tree: self.tree,
+            limits: self.limits,
+            shelf: self.shelf,
+            budget: self.budget,
+            bytes,
+            buffer,
+            levels: vec![level],
+        };
+        let mut open = Boundaries::default();
+        open.push(boundary, 0);
+        inner.run(body.start, body.end, open, depth);
+        self.budget = inner.budget;
     }
 
     /// A file that a container in part `within` holds, as the next part; `None` once there are too many.
