@@ -25,7 +25,7 @@ mod log;
 mod step;
 pub use dir::Dir;
 pub use lock::Lock;
-pub use log::Log;
+pub use log::{Log, NotAppended};
 pub use step::{step, write};
 
 /// Makes a file's contents durable.

@@ -23,6 +23,22 @@ pub struct Log {
     cut: u64,
 }
 
+/// Why lines were not appended.
+#[derive(Debug)]
+pub struct NotAppended {
+    /// What happened.
+    pub why: Error,
+    /// True if the log is, durably where that was asked for, as it was before. If not, the lines may yet be found in it.
+    pub is_undone: bool,
+}
+
+impl From<Error> for NotAppended {
+    /// Nothing was written.
+    fn from(why: Error) -> NotAppended {
+        NotAppended { why, is_undone: true }
+    }
+}
+
 impl Log {
     /// Opens or creates the log and gives the whole lines it holds.
     pub fn open(dir: &Dir, name: &str) -> Result<(Log, Vec<String>)> {
@@ -140,13 +156,15 @@ impl Log {
         Ok(done)
     }
 
-    /// Appends `lines` (each without its newline) and syncs once; on an error the log is as it was before.
+    /// Appends `lines` (each without its newline) and syncs once; on an error the log is as it was before, if the disk
+    /// lets us.
     pub fn append(&mut self, lines: &[String]) -> Result<()> {
-        self.append_with(lines, true)
+        self.append_with(lines, true).map_err(|failed| failed.why)
     }
 
-    /// As [`Log::append`]; without `sync` nothing waits for the disk, and a power cut can lose the lines.
-    pub fn append_with(&mut self, lines: &[String], sync: bool) -> Result<()> {
+    /// As [`Log::append`]; without `sync` nothing waits for the disk, and a power cut can lose the lines. The error tells
+    /// whether the lines are gone for good.
+    pub fn append_with(&mut self, lines: &[String], sync: bool) -> Result<(), NotAppended> {
         use std::os::unix::fs::FileExt;
         if lines.is_empty() {
             return Ok(());
@@ -158,11 +176,17 @@ impl Log {
         let written = step("append", || self.file.write_all_at(text.as_bytes(), self.len))
             .and_then(|()| if sync { step("sync", || self.file.sync_data()) } else { Ok(()) });
         if let Err(why) = written {
-            let _ = self.file.set_len(self.len);
-            return Err(Error::writing(&self.path, why));
+            let is_undone = self.undo(sync).is_ok();
+            return Err(NotAppended { why: Error::writing(&self.path, why), is_undone });
         }
         self.len += text.len() as u64;
         Ok(())
+    }
+
+    /// Cuts off what was appended in vain. A failed sync does not say what reached the disk, so this is synced as well.
+    fn undo(&self, sync: bool) -> io::Result<()> {
+        step("undo", || self.file.set_len(self.len))?;
+        if sync { step("sync-undo", || self.file.sync_all()) } else { Ok(()) }
     }
 
     /// True if the file under this name is another one by now (it was compacted or removed), or has been shortened.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{self, Dir, Lock, Log};
+use crate::durable::{self, Dir, Lock, Log, NotAppended};
 use crate::error::{Error, Kind, Result};
 use crate::record::{self, VERSION};
 
@@ -126,7 +126,7 @@ impl Journal {
     ///
     /// An entry that stands there already is not written again. Those with a file that is new (`is_new`, by position)
     /// are taken for new without reading the journal for it: a run over one message should not pay for all before it.
-    pub fn append(&mut self, entries: &[Entry], is_new: &dyn Fn(usize) -> bool) -> Result<()> {
+    pub fn append(&mut self, entries: &[Entry], is_new: &dyn Fn(usize) -> bool) -> Result<(), NotAppended> {
         let mut new = Vec::with_capacity(entries.len());
         let mut lines = self.desk.lines();
         for (at, entry) in entries.iter().enumerate() {

@@ -305,3 +305,37 @@ fn a_full_disk_names_every_message_that_was_not_saved() {
         ran.err_has("cannot save part 1 of 1.eml: ").err_has("cannot save part 1 of 2.eml: ");
     }
 }
+
+#[test]
+fn files_stay_where_the_journal_may_yet_name_them() {
+    if !cfg!(debug_assertions) {
+        eprintln!("not run: a release build has no numbered steps");
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("m.eml", message("m", &[attached("a.pdf", &pdf("a"))]));
+    let run = |steps: &str, fail: Option<String>| {
+        let cmd = dissect(&bench).arg("m.eml").env("MAILLOOP_STEPS", steps);
+        let ran = if let Some(fail) = fail { cmd.env("MAILLOOP_FAIL", fail).run() } else { cmd.run() };
+        let text = String::from_utf8(bench.read(steps)).unwrap();
+        let steps = text.lines().filter_map(|line| line.rsplit(' ').next()).map(str::to_string);
+        (ran.status, steps.collect::<Vec<_>>())
+    };
+    let (status, steps) = run("whole", None);
+    assert_eq!(status, Some(0));
+    let append = steps.iter().position(|step| step == "append").unwrap() + 1;
+    assert_eq!(steps[append], "sync");
+    let again = |steps: &str, fail: String| {
+        std::fs::remove_dir_all(bench.path("out")).unwrap();
+        let (status, steps) = run(steps, Some(fail));
+        assert_eq!(status, Some(74));
+        (steps[append..].to_vec(), super::names(&bench))
+    };
+    // The journal's sync fails: it is cut back, which is synced, then the file goes.
+    let (steps, names) = again("one", (append + 1).to_string());
+    assert_eq!((steps, names), (["sync", "undo", "sync-undo", "remove"].map(String::from).to_vec(), vec![]));
+    // That fails too: the file stays.
+    let (steps, names) = again("all", format!("{}..", append + 1));
+    assert_eq!((steps, names), (["sync", "undo"].map(String::from).to_vec(), vec!["a.pdf".to_string()]));
+    dissect(&bench).arg("m.eml").run().ok();
+}

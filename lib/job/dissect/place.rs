@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::take::{Aside, State, Taken};
-use crate::durable::{self, Dir};
+use crate::durable::{self, Dir, NotAppended};
 use crate::error::{Error, Kind, Result};
 use crate::mail::name::SafeName;
 use crate::record::{self, RecordPath, hex};
@@ -116,8 +116,13 @@ impl Group {
         let entries: Vec<Entry> =
             finished.iter().map(|(taken, files)| for_journal(&taken.entry, files)).collect();
         let is_new = |at: usize| finished[at].1.iter().any(|file| file.state == "written");
-        if let Err(error) = durable.and_then(|()| journal.append(&entries, &is_new)) {
-            take_back(placed);
+        let durable = durable.map_err(NotAppended::from);
+        if let Err(trouble) = durable.and_then(|()| journal.append(&entries, &is_new)) {
+            let NotAppended { why: error, is_undone } = trouble;
+            // A journal that may yet say that the messages are finished must not do so without their files.
+            if is_undone {
+                take_back(placed);
+            }
             finished.iter().filter_map(|(taken, _)| taken.lost(&error)).for_each(|lost| failed(&lost));
             return (Vec::new(), Err(error));
         }
