@@ -50,7 +50,7 @@ impl Walk<'_, '_> {
                 true
             }
             None => {
-                self.cut("too much encoded within encoded".to_string());
+                self.cut("too much to decode or to read a second time".to_string());
                 false
             }
         }

@@ -108,6 +108,15 @@ fn limits_keep_what_was_found() {
     assert_eq!((tree.parts.len(), tree.body(&tree.parts[0])), (1, &b"body"[..]));
 }
 
+#[test]
+fn reading_again_and_again_ends_and_is_said() {
+    let part = |n| format!("--X{n}\nContent-Type: multipart/mixed; boundary=Q{n}\n\n");
+    let parts: String = (0..20).map(part).collect();
+    let text = format!("Content-Type: multipart/mixed; boundary=Q\n\n{parts}{}\n", "x".repeat(300_000));
+    let tree = Tree::parse(text.as_bytes(), &Limits::default());
+    assert_eq!(tree.cut.as_deref(), Some("too much to decode or to read a second time"));
+}
+
 proptest! {
     #[test]
     fn nothing_panics(pieces in proptest::collection::vec(prop_oneof![
