@@ -192,7 +192,7 @@ impl<'a> Fetcher<'a> {
         }
         let source = maildir::source(account, &target.name);
         let cursor = Cursor::open(&maildir.dir, &source, account, &target.name, peer.timeout)?;
-        Ok(Group { maildir, source, cursor, owes: *after != After::Keep })
+        Ok(Group { maildir, source, cursor, owes: (*after != After::Keep).then(|| after.to_string()) })
     }
 
     /// True if everything that there is has been seen.

@@ -140,3 +140,31 @@ fn cut_in_the_middle_of_a_move_it_is_made_up_for() {
     desk.run("move:Old", again + &script).ok();
     desk.holds_it();
 }
+
+/// What is asked for today is nothing to what was fetched for something else: it stays, and stays owed.
+#[test]
+fn what_was_fetched_for_another_after_is_left_as_it_was_promised() {
+    let desk = Desk::new();
+    let ran = desk.run("delete-after:30", up_to("UIDPLUS MOVE") + &bye(5)).ok();
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+    let nothing_new = up_to("UIDPLUS MOVE").split("C: a3").next().unwrap().to_string();
+    for other in ["delete", "delete-after:0", "move:Old", "seen", "keep"] {
+        desk.run(other, nothing_new.clone() + &bye(3)).ok();
+    }
+    desk.holds_it();
+    // Its own time comes: as if it had been fetched long ago.
+    let cursor = desk
+        .0
+        .files("m")
+        .into_iter()
+        .find(|file| file.to_string_lossy().starts_with("mailloop-cursor"))
+        .unwrap();
+    let cursor = format!("m/{}", cursor.display());
+    let text = String::from_utf8(desk.0.read(&cursor)).unwrap();
+    let since = text.find("\"owed\":").unwrap() + 7;
+    let end = since + text[since..].find(',').unwrap();
+    desk.0.write(&cursor, format!("{}1000{}", &text[..since], &text[end..]));
+    let mark = MARK.replace("a7", "a4");
+    let paid = format!("{mark}C: a5 UID EXPUNGE 7\nS: * 3 EXPUNGE\nS: a5 OK x\n{}", bye(6));
+    desk.run("delete-after:30", nothing_new + &SELECT.replace("a5", "a3") + &paid).ok();
+}
