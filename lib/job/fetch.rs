@@ -6,7 +6,7 @@
 //! While one group is made durable the next one comes over the line.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use crate::config::Peer;
@@ -76,6 +76,21 @@ impl Options {
     }
 }
 
+impl Options {
+    /// What cannot be meant.
+    fn check(&self) -> Result<()> {
+        match self.mailboxes.iter().find(|word| self.after.moves_to(word)) {
+            Some(word) => Err(Error::new(
+                Kind::Usage,
+                format!("cannot fetch {}", self.of(word)),
+                "--after moves what was fetched to this very mailbox, again and again",
+            )
+            .hint("leave it out, or move to another one")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Fetches all mailboxes once, one after the other. Trouble with one mailbox is told and the others go on.
 pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
     let mut fetcher = Fetcher::connect(options)?;
@@ -98,6 +113,7 @@ pub struct Fetcher<'a> {
 impl<'a> Fetcher<'a> {
     /// Connects and logs in; nothing is fetched yet.
     pub fn connect(options: &'a Options) -> Result<Fetcher<'a>> {
+        options.check()?;
         Ok(Fetcher {
             options,
             imap: Imap::connect(&options.peer, &secret::fetch)?,
@@ -126,12 +142,31 @@ impl<'a> Fetcher<'a> {
     /// The mailboxes that are to be looked at; those that there are not are told.
     fn survey(&mut self) -> Result<(Vec<Target>, Status)> {
         let mut status = Status::DONE;
-        let (targets, missing) = pick::mailboxes(&mut self.imap, &self.options.mailboxes)?;
+        let (targets, missing) = self.targets()?;
         for error in missing {
             status.add(error.kind());
             report::trouble(error.context(&self.options.account));
         }
         Ok((targets, status))
+    }
+
+    /// The mailboxes that are to be looked at, and errors for those that there are not. Where messages move to is none
+    /// of them: they would be fetched and moved there again, each time.
+    fn targets(&mut self) -> Result<(Vec<Target>, Vec<Error>)> {
+        let (mut targets, missing) = pick::mailboxes(&mut self.imap, &self.options.mailboxes)?;
+        let all = targets.len();
+        targets.retain(|target| !self.options.after.moves_to(&target.name));
+        static SAID: Once = Once::new();
+        if targets.len() < all {
+            SAID.call_once(|| {
+                let after = &self.options.after;
+                report::say(format_args!(
+                    "{}: not fetched from where --after {after} moves to",
+                    self.options.account
+                ));
+            });
+        }
+        Ok((targets, missing))
     }
 
     /// As [`Fetcher::mailbox`]; trouble that concerns this mailbox alone is told and becomes the status.

@@ -168,3 +168,31 @@ fn what_was_fetched_for_another_after_is_left_as_it_was_promised() {
     let paid = format!("{mark}C: a5 UID EXPUNGE 7\nS: * 3 EXPUNGE\nS: a5 OK x\n{}", bye(6));
     desk.run("delete-after:30", nothing_new + &SELECT.replace("a5", "a3") + &paid).ok();
 }
+
+/// What moves into a mailbox that is fetched too would be fetched from there and moved there, for ever.
+#[test]
+fn where_messages_move_to_is_not_fetched_from() {
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    let fetch = |url: &str, words: &[&str]| {
+        let cmd =
+            bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "-C", "m", "--password-file", "pw"]);
+        cmd.args(["--timeout", "5s"]).args(words).run()
+    };
+    for words in [["Old", "--after", "move:Old"], ["inbox", "--after", "move:INBOX"]] {
+        // Nobody is even asked.
+        fetch("imap://127.0.0.1:1", &words).fails(64).err_has("this very mailbox");
+    }
+    let listed = up_to("MOVE").replace(
+        "C: a2",
+        "C: a2 LIST *\nS: * LIST () \"/\" Old\nS: * LIST () \"/\" INBOX\nS: a2 OK x\nC: a2",
+    );
+    let (before, after) = listed.split_once("C: a2 EXAMINE").unwrap();
+    let after = format!("C: a2 EXAMINE{after}{SELECT}C: a6 UID MOVE 7 \"Old\"\nS: a6 OK x\n{}", bye(7));
+    let later =
+        (2..=7).rev().fold(after, |text, tag| text.replace(&format!("a{tag}"), &format!("a{}", tag + 1)));
+    let play = Transcript::play([format!("{before}{later}")]);
+    let ran = fetch(&play.url("imap"), &["*", "--after", "move:Old"]).ok().err_has("not fetched from where");
+    play.heard();
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+}

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use super::Fetcher;
 use super::group::Group;
 use crate::error::{Error, Kind, Result, Status};
+use crate::mail::mailbox;
 use crate::mail::uids::Uids;
 use crate::store::cursor::Owed;
 use crate::store::maildir::{Maildir, Name};
@@ -87,6 +88,14 @@ const TOGETHER: usize = 500;
 impl After {
     fn takes_away(&self) -> bool {
         matches!(self, After::Move(_) | After::Delete | After::DeleteAfter(_))
+    }
+
+    /// True if this is where messages move to.
+    pub(super) fn moves_to(&self, name: &str) -> bool {
+        match self {
+            After::Move(target) => target == name || mailbox::is_inbox(target) && mailbox::is_inbox(name),
+            _ => false,
+        }
     }
 
     /// Those that were fetched for this and whose time has come.

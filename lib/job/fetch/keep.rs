@@ -109,7 +109,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
                 return Ok(());
             }
             self.beat(|beat| beat.trouble = Some(error.to_string()));
-            if matches!(error.kind(), Kind::Denied | Kind::Config) {
+            if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Usage) {
                 // Asking again with the same wrong password gets accounts locked.
                 return Err(error.context(format!("account {}: given up", self.options.account)));
             }
@@ -242,7 +242,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         if fetcher.options.mailboxes.len() == 1 && !fetcher.options.mailboxes[0].contains(['*', '%']) {
             return Ok(());
         }
-        let (targets, _) = super::pick::mailboxes(&mut fetcher.imap, &fetcher.options.mailboxes)?;
+        let (targets, _) = fetcher.targets()?;
         for target in targets.into_iter().skip(1) {
             let new = self.waited_on.lock().is_ok_and(|mut waited_on| waited_on.insert(target.name.clone()));
             if new {
