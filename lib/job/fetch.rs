@@ -131,7 +131,15 @@ impl<'a> Fetcher<'a> {
         let (targets, mut status) = self.survey()?;
         // The first mailbox comes last, so that it is the open one afterwards and can be waited on.
         for (at, target) in targets.iter().enumerate().rev() {
-            status.merge(self.tolerant(target, at == 0 && self.lasting, out)?);
+            match self.tolerant(target, at == 0 && self.lasting, out) {
+                // A mailbox that breaks the line must not keep the others from coming.
+                Err(error) if at > 0 && self.is_broken_by(&error, out) => {
+                    report::trouble(&error);
+                    status.add(error.kind());
+                    self.connect_again()?;
+                }
+                done => status.merge(done?),
+            }
             if stop::requested() || nobody_reads(out) {
                 break;
             }
@@ -178,6 +186,18 @@ impl<'a> Fetcher<'a> {
             }
             done => done,
         }
+    }
+
+    /// True if the session is spent by what one mailbox brought on, as far as anybody can tell before connecting again.
+    fn is_broken_by(&self, error: &Error, out: &Out<'_, '_>) -> bool {
+        let once_more = matches!(error.kind(), Kind::Temporary | Kind::Protocol);
+        self.imap.is_spent() && once_more && !stop::requested() && !nobody_reads(out)
+    }
+
+    fn connect_again(&mut self) -> Result<()> {
+        self.open = None;
+        self.imap = Imap::connect(&self.options.peer, &secret::fetch)?;
+        Ok(())
     }
 
     /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, [`News::None`] after it.

@@ -133,7 +133,15 @@ impl<'a, 'b, 'r> Worker<'a, 'b, 'r> {
             Task::Mailbox(account, target) => {
                 let (board, out) = (self.board, self.out);
                 match self.connected(account) {
-                    Ok(fetcher) => fetcher.tolerant(&target, false, out),
+                    Ok(fetcher) => match fetcher.tolerant(&target, false, out) {
+                        // Whether the account can be reached still, the next connection shows.
+                        Err(error) if fetcher.is_broken_by(&error, out) => {
+                            report::trouble(&error);
+                            self.leave();
+                            Ok(error.kind().into())
+                        }
+                        done => done,
+                    },
                     // Another connection is one more than the server likes, as long as there is one already.
                     Err(error) if board.with(|state| state.connected.contains(&account)) => {
                         report::detail(format_args!("{error}; going on with fewer connections"));
