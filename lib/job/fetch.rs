@@ -108,6 +108,8 @@ pub struct Fetcher<'a> {
     open: Option<(String, Opened, bool)>,
     /// Somebody may want to wait on the first mailbox afterwards.
     lasting: bool,
+    /// The one mailbox that this connection is for; its name is a name, whatever it looks like as a word.
+    only: Option<Target>,
 }
 
 impl<'a> Fetcher<'a> {
@@ -119,6 +121,7 @@ impl<'a> Fetcher<'a> {
             imap: Imap::connect(&options.peer, &secret::fetch)?,
             open: None,
             lasting: true,
+            only: None,
         })
     }
 
@@ -161,6 +164,9 @@ impl<'a> Fetcher<'a> {
     /// The mailboxes that are to be looked at, and errors for those that there are not. Where messages move to is none
     /// of them: they would be fetched and moved there again, each time.
     fn targets(&mut self) -> Result<(Vec<Target>, Vec<Error>)> {
+        if let Some(only) = &self.only {
+            return Ok((vec![only.clone()], Vec::new()));
+        }
         let (mut targets, missing) = pick::mailboxes(&mut self.imap, &self.options.mailboxes)?;
         let all = targets.len();
         targets.retain(|target| !self.options.after.moves_to(&target.name));

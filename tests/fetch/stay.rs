@@ -154,3 +154,56 @@ fn a_refused_login_ends_it() {
     stay(&bench, &play.url("imap")).wait().fails(77).err_has("given up");
     assert_eq!(play.heard().len(), 1);
 }
+
+/// A connection of its own is for a mailbox, not for a word: `!top` is not "all but top".
+#[test]
+fn a_mailbox_that_looks_like_an_exclusion_is_waited_on_alone() {
+    let login = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR IDLE] hi\nC: a1 AUTHENTICATE PLAIN *\n\
+                 S: a1 OK [CAPABILITY IMAP4rev1 IDLE] in\n";
+    let list = |tag: u32| {
+        format!(
+            "C: a{tag} LIST *\nS: * LIST () \"/\" INBOX\nS: * LIST () \"/\" \"!top\"\nS: * LIST () \"/\" Secret\nS: a{tag} OK\n"
+        )
+    };
+    let open = |tag: u32, name: &str| {
+        format!(
+            "C: a{tag} EXAMINE \"{name}\"\nS: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 1] x\nS: a{tag} OK x\n"
+        )
+    };
+    let first = format!(
+        "{login}{}{}{}{}C: a6 IDLE
+S: + idling
+CLOSE",
+        list(2),
+        open(3, "!top"),
+        open(4, "INBOX"),
+        list(5)
+    );
+    // It connected while the first was served.
+    let own = open(2, "!top").replace("0 EXISTS", "1 EXISTS").replace("UIDNEXT 1", "UIDNEXT 2");
+    let own = format!(
+        "{login}{own}C: a3 UID SEARCH *
+S: * SEARCH 1
+S: a3 OK
+C: a4 UID FETCH *
+         S- * 1 FETCH (UID 1 BODY[] {{3}}\r\none)\r\n
+S: a4 OK
+C: a5 IDLE
+S: + idling
+STALL"
+    );
+    let bench = Bench::new();
+    let play = Transcript::play([first, own]);
+    bench.write(
+        "pw", "secret
+",
+    );
+    let cmd =
+        bench.cmd("mail-fetch").args(["--imap", &play.url("imap"), "--user", "u", "--password-file", "pw"]);
+    let cmd = cmd.args(["-C", "m", "--idle=1h", "--state", "state", "--timeout", "5s", "*", "!Secret"]);
+    let mut running = cmd.timeout(20).spawn();
+    assert!(running.line().contains("top/new/"));
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+    play.heard();
+}

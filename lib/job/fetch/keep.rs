@@ -13,6 +13,7 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use super::group::{Out, nobody_reads};
+use super::pick::Target;
 use super::{Fetcher, Options};
 use crate::durable::Dir;
 use crate::error::{Error, Kind, Result, Status};
@@ -120,12 +121,11 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
     }
 
     /// The connection of one mailbox; the first connection looks after it where it cannot be had.
-    fn other(&self, name: &str) {
-        let options = Options { mailboxes: vec![name.to_string()], ..self.options.clone() };
+    fn other(&self, target: &Target) {
         let mut failures = 0;
         while !self.is_over() {
             let begun = Instant::now();
-            match guarded(|| self.own_connection(&options)) {
+            match guarded(|| self.own_connection(target)) {
                 Ok(Own::Ended) => return,
                 Ok(Own::NoRoom) => {
                     self.without.fetch_add(1, Ordering::SeqCst);
@@ -138,7 +138,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
                     failures = again(failures, begun);
                     if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused) || failures > TRIES
                     {
-                        let name = self.options.of(name);
+                        let name = self.options.of(&target.name);
                         report::detail(format_args!("{error}; {name} is asked for every now and then"));
                         self.without.fetch_add(1, Ordering::SeqCst);
                         return;
@@ -150,19 +150,20 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
     }
 
     /// A connection for one mailbox, for as long as it holds.
-    fn own_connection(&self, options: &Options) -> Result<Own> {
-        let Some(fetcher) = self.enter(options)? else { return Ok(Own::NoRoom) };
+    fn own_connection(&self, target: &Target) -> Result<Own> {
+        let Some(mut fetcher) = self.enter()? else { return Ok(Own::NoRoom) };
+        fetcher.only = Some(target.clone());
         self.stay_on(fetcher, None)
     }
 
     /// Connects, one mailbox at a time; `None` where the server grants no more connections. After it has said so it is
     /// not asked for a while: a refused login for every mailbox would look like an attack.
-    fn enter<'o>(&self, options: &'o Options) -> Result<Option<Fetcher<'o>>> {
+    fn enter(&self) -> Result<Option<Fetcher<'_>>> {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         if full.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
             return Ok(None);
         }
-        match Fetcher::connect(options) {
+        match Fetcher::connect(self.options) {
             Err(error) if is_crowded(&error) => {
                 *full = Some(Instant::now());
                 self.tell_full(&error);
@@ -246,7 +247,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         for target in targets.into_iter().skip(1) {
             let new = self.waited_on.lock().is_ok_and(|mut waited_on| waited_on.insert(target.name.clone()));
             if new {
-                scope.spawn(move || self.other(&target.name));
+                scope.spawn(move || self.other(&Target { status: None, ..target }));
             }
         }
         Ok(())
