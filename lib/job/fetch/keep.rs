@@ -2,8 +2,8 @@
 //!
 //! Each account has a first connection that looks at all its mailboxes every now and then and waits on the first one
 //! between; every other mailbox has a connection of its own to wait on, where the server grants it; where it does not,
-//! the first connection asks for it more often. A line that breaks
-//! or falls silent is made anew after a growing pause; a refused login ends that account.
+//! the first connection asks for it more often. A line that breaks or falls silent is made anew after a growing pause,
+//! and until it holds the first connection looks after its mailbox; a refused login ends that account.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ use super::pick::Target;
 use super::{Fetcher, Options};
 use crate::durable::Dir;
 use crate::error::{Error, Kind, Result, Status};
-use crate::net::imap::is_crowded;
+use crate::net::imap::{News, is_crowded};
 use crate::report::{self, Records};
 use crate::retry;
 use crate::stop;
@@ -34,7 +34,7 @@ pub struct Keep {
     pub state: Dir,
 }
 
-/// A mailbox that is refused a connection so often is left to the account's first connection.
+/// A mailbox whose connection failed so often is looked after by the account's first connection meanwhile.
 const TRIES: u32 = 3;
 /// A server that granted no more connections may grant one later.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
@@ -75,6 +75,22 @@ struct Stay<'a, 'b, 'r> {
     without: AtomicUsize,
     /// The first connection was refused for there being too many.
     make_room: AtomicBool,
+}
+
+/// Whether a mailbox is among those left to the first connection.
+struct Without<'a> {
+    count: &'a AtomicUsize,
+    counted: bool,
+}
+
+impl Without<'_> {
+    fn set(&mut self, counted: bool) {
+        match (std::mem::replace(&mut self.counted, counted), counted) {
+            (false, true) => _ = self.count.fetch_add(1, Ordering::SeqCst),
+            (true, false) => _ = self.count.fetch_sub(1, Ordering::SeqCst),
+            _ => {}
+        }
+    }
 }
 
 /// How a mailbox's own connection ended, if not in trouble.
@@ -122,25 +138,27 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
 
     /// The connection of one mailbox; the first connection looks after it where it cannot be had.
     fn other(&self, target: &Target) {
-        let mut failures = 0;
+        let (mut failures, mut without) = (0, Without { count: &self.without, counted: false });
         while !self.is_over() {
             let begun = Instant::now();
-            match guarded(|| self.own_connection(target)) {
+            match guarded(|| self.own_connection(target, &mut without)) {
                 Ok(Own::Ended) => return,
                 Ok(Own::NoRoom) => {
-                    self.without.fetch_add(1, Ordering::SeqCst);
+                    without.set(true);
                     stop::sleep(TRY_AGAIN);
-                    self.without.fetch_sub(1, Ordering::SeqCst);
                     failures = 0;
                 }
                 Err(_) if self.is_over() => return,
                 Err(error) => {
                     failures = again(failures, begun);
-                    if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused) || failures > TRIES
-                    {
+                    let refused = matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused);
+                    if refused || failures > TRIES {
                         let name = self.options.of(&target.name);
                         report::detail(format_args!("{error}; {name} is asked for every now and then"));
-                        self.without.fetch_add(1, Ordering::SeqCst);
+                        without.set(true);
+                    }
+                    // What only broke may hold again, however long it takes.
+                    if refused {
                         return;
                     }
                     pause(failures, &error);
@@ -150,8 +168,9 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
     }
 
     /// A connection for one mailbox, for as long as it holds.
-    fn own_connection(&self, target: &Target) -> Result<Own> {
+    fn own_connection(&self, target: &Target, without: &mut Without<'_>) -> Result<Own> {
         let Some(mut fetcher) = self.enter()? else { return Ok(Own::NoRoom) };
+        without.set(false);
         fetcher.only = Some(target.clone());
         self.stay_on(fetcher, None)
     }
@@ -222,7 +241,10 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
                 let alone = self.waited_on.lock().is_ok_and(|waited_on| waited_on.is_empty());
                 polls = !alone && (polls || self.without.load(Ordering::SeqCst) > 0);
             }
-            fetcher.wait(if polls { self.pause_between() } else { self.keep.every })?;
+            match scope.is_some() && !polls {
+                true => self.wait_for_all(&mut fetcher)?,
+                false => _ = fetcher.wait(if polls { self.pause_between() } else { self.keep.every })?,
+            }
             polls = false;
             self.answered();
             if scope.is_none() && self.make_room.swap(false, Ordering::SeqCst) {
@@ -232,6 +254,20 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         }
         fetcher.finish();
         Ok(Own::Ended)
+    }
+
+    /// Waits on the first mailbox, and wakes when another one has lost its connection meanwhile.
+    fn wait_for_all(&self, fetcher: &mut Fetcher<'_>) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let left = self.keep.every.saturating_sub(begun.elapsed());
+            let news = fetcher.wait(left.min(self.pause_between()))?;
+            self.answered();
+            let lost = self.without.load(Ordering::SeqCst) > 0;
+            if news == News::Some || lost || self.is_over() || begun.elapsed() >= self.keep.every {
+                return Ok(());
+            }
+        }
     }
 
     /// Every mailbox but the first gets a connection of its own, once.
