@@ -21,6 +21,7 @@ use crate::store::maildir::{self, Maildir};
 
 mod after;
 mod crew;
+mod descriptors;
 mod download;
 mod foretell;
 mod group;
@@ -35,6 +36,7 @@ pub use crew::run_all;
 pub use keep::{Keep, keep};
 pub use pick::Pick;
 
+use descriptors::Counted;
 use group::{Group, Out, nobody_reads};
 use known::Known;
 use pick::{Picked, Target};
@@ -110,6 +112,7 @@ pub struct Fetcher<'a> {
     lasting: bool,
     /// The one mailbox that this connection is for; its name is a name, whatever it looks like as a word.
     only: Option<Target>,
+    _counted: Counted,
 }
 
 impl<'a> Fetcher<'a> {
@@ -122,6 +125,7 @@ impl<'a> Fetcher<'a> {
             open: None,
             lasting: true,
             only: None,
+            _counted: Counted::new(),
         })
     }
 

@@ -218,3 +218,38 @@ fn a_mailbox_that_breaks_the_line_does_not_starve_the_others() {
     running.signal(rustix::process::Signal::TERM);
     running.wait();
 }
+
+/// However few files may be open, everything comes over however many connections.
+#[test]
+fn few_descriptors_are_enough() {
+    let post = super::Post::new();
+    for n in 0..300 {
+        post.deliver(&format!("m{n:03}"), "x");
+    }
+    let program = env!("CARGO_BIN_EXE_mail-fetch");
+    for (limit, jobs) in [("128", "1"), ("256", "8")] {
+        let script = "ulimit -n $0; exec \"$@\"";
+        let ran = std::process::Command::new("sh")
+            .args([
+                "-c",
+                script,
+                limit,
+                program,
+                "--imap",
+                &post.server.imap,
+                "--user",
+                "me@by.example",
+                "-j",
+                jobs,
+            ])
+            .arg("--password-file")
+            .arg(post.bench.path("password"))
+            .arg("-C")
+            .arg(post.bench.path(&format!("mail{limit}")))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{limit} {jobs}: {errors}");
+        assert_eq!(post.digests(&format!("mail{limit}")).len(), 300, "{errors}");
+    }
+}

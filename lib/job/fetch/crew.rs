@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::group::{Out, nobody_reads};
 use super::pick::Target;
-use super::{Fetcher, Options};
+use super::{Fetcher, Options, descriptors};
 use crate::error::{Error, Kind, Result, Status};
 use crate::report::{self, Records};
 use crate::stop;
@@ -15,6 +15,7 @@ use crate::stop;
 /// others go on.
 pub fn run_all(options: &[Options], jobs: usize, records: &mut Records) -> Status {
     let out = Mutex::new(records);
+    descriptors::expect(jobs);
     let board = Board { state: Mutex::default(), change: Condvar::new() };
     board.with(|state| state.accounts.extend(0..options.len()));
     std::thread::scope(|scope| {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::group::{Out, nobody_reads};
 use super::pick::Target;
-use super::{Fetcher, Options};
+use super::{Fetcher, Options, descriptors};
 use crate::durable::Dir;
 use crate::error::{Error, Kind, Result, Status};
 use crate::net::imap::{News, is_crowded};
@@ -43,6 +43,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(600);
 pub fn keep(options: &[Options], keep: &Keep, records: &mut Records) -> Status {
     let out = Mutex::new(records);
     let status = Mutex::new(Status::DONE);
+    descriptors::expect(options.len());
     std::thread::scope(|scope| {
         for options in options {
             let (status, out) = (&status, &out);

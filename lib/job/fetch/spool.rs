@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
+use super::descriptors;
 use super::group::Whole;
 use super::progress::Progress;
 use crate::durable;
@@ -157,8 +158,9 @@ impl Spool {
 
     /// Groups go when somebody waits for one, or when they are so large that we wait for somebody.
     fn hand_over(&mut self, at_once: bool) {
-        let large = self.group.len() >= LARGEST_GROUP || self.octets >= LARGEST_OCTETS;
-        let small = self.group.len() < SMALL_GROUP && self.octets < SMALL_OCTETS;
+        let most = descriptors::largest_group(LARGEST_GROUP);
+        let large = self.group.len() >= most || self.octets >= LARGEST_OCTETS;
+        let small = self.group.len() < SMALL_GROUP.min(most) && self.octets < SMALL_OCTETS;
         if self.group.is_empty() || small && !at_once {
             return;
         }
