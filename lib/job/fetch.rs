@@ -112,6 +112,8 @@ pub struct Fetcher<'a> {
     lasting: bool,
     /// The one mailbox that this connection is for; its name is a name, whatever it looks like as a word.
     only: Option<Target>,
+    /// It was opened without a look at what is there: the server will not announce what came before that.
+    unlooked: bool,
     _counted: Counted,
 }
 
@@ -125,6 +127,7 @@ impl<'a> Fetcher<'a> {
             open: None,
             lasting: true,
             only: None,
+            unlooked: false,
             _counted: Counted::new(),
         })
     }
@@ -217,6 +220,9 @@ impl<'a> Fetcher<'a> {
             stop::sleep(limit);
             return Ok(News::None);
         }
+        if std::mem::take(&mut self.unlooked) {
+            return Ok(News::Some);
+        }
         if self.imap.has("IDLE") {
             return self.imap.idle(limit);
         }
@@ -285,6 +291,7 @@ impl<'a> Fetcher<'a> {
         if self.is_old_news(&group.cursor, &opened) {
             return Ok(Status::DONE);
         }
+        self.unlooked = false;
         let picked = self.options.pick.look(&mut self.imap, &group.cursor)?;
         self.fetch(name, group, picked, out)
     }
@@ -355,6 +362,7 @@ impl<'a> Fetcher<'a> {
         self.open = None;
         let opened = self.imap.examine(name)?;
         self.open = Some((name.to_string(), opened.clone(), false));
+        self.unlooked = false;
         Ok(opened)
     }
 
@@ -366,6 +374,7 @@ impl<'a> Fetcher<'a> {
                 self.open = None;
                 let opened = self.imap.select(name)?;
                 self.open = Some((name.to_string(), opened.clone(), true));
+                self.unlooked = true;
                 Ok(opened)
             }
         }

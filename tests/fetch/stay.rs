@@ -182,27 +182,38 @@ CLOSE",
     // It connected while the first was served.
     let own = open(2, "!top").replace("0 EXISTS", "1 EXISTS").replace("UIDNEXT 1", "UIDNEXT 2");
     let own = format!(
-        "{login}{own}C: a3 UID SEARCH *
-S: * SEARCH 1
-S: a3 OK
-C: a4 UID FETCH *
-         S- * 1 FETCH (UID 1 BODY[] {{3}}\r\none)\r\n
-S: a4 OK
-C: a5 IDLE
-S: + idling
-STALL"
+        "{login}{own}C: a3 UID SEARCH *\nS: * SEARCH 1\nS: a3 OK\nC: a4 UID FETCH *\n\
+         S- * 1 FETCH (UID 1 BODY[] {{3}}\\r\\none)\\r\\n\nS: a4 OK\nC? a5 IDLE\nS: + idling\nSTALL"
     );
     let bench = Bench::new();
     let play = Transcript::play([first, own]);
-    bench.write(
-        "pw", "secret
-",
-    );
+    bench.write("pw", "secret\n");
     let cmd =
         bench.cmd("mail-fetch").args(["--imap", &play.url("imap"), "--user", "u", "--password-file", "pw"]);
     let cmd = cmd.args(["-C", "m", "--idle=1h", "--state", "state", "--timeout", "5s", "*", "!Secret"]);
     let mut running = cmd.timeout(20).spawn();
     assert!(running.line().contains("top/new/"));
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+    play.heard();
+}
+
+/// What comes between the search and another opening of the mailbox is announced by nobody.
+#[test]
+fn what_came_before_the_mailbox_was_opened_again_is_not_waited_for() {
+    let first = format!("{LOGIN}{}", GOOD.split("C? a5").next().unwrap());
+    // A second message came just before SELECT.
+    let select = "C: a5 SELECT *\nS: * 2 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 3] x\nS: a5 OK x\n\
+        C: a6 UID STORE 1 *\nS: a6 OK\nC: a7 UID SEARCH *\nS: * SEARCH 2\nS: a7 OK\nC: a8 UID FETCH 2 *\n\
+        S- * 2 FETCH (UID 2 BODY[] {3}\\r\\ntwo)\\r\\n\nS: a8 OK\nSTALL";
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    let play = Transcript::play([format!("{first}{select}")]);
+    let cmd =
+        bench.cmd("mail-fetch").args(["--imap", &play.url("imap"), "--user", "u", "--password-file", "pw"]);
+    let cmd = cmd.args(["-C", "m", "--idle=1h", "--state", "state", "--timeout", "5s", "--after", "seen"]);
+    let mut running = cmd.timeout(20).spawn();
+    assert_ne!(running.line(), running.line());
     running.signal(rustix::process::Signal::TERM);
     running.wait();
     play.heard();

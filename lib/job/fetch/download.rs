@@ -145,6 +145,7 @@ impl Load<'_, '_, '_, '_, '_> {
         report::say(format_args!("{error}; connecting again"));
         self.fetcher.imap = Imap::connect(&self.fetcher.options.peer, &secret::fetch)?;
         let opened = self.fetcher.open_anew(self.name)?;
+        self.fetcher.unlooked = true;
         if opened.uidvalidity != Some(self.uidvalidity) {
             let why = "its UIDVALIDITY changed while we fetched from it; run it again";
             return Err(self.fetcher.wrong(self.name, Kind::Temporary, why));
