@@ -6,7 +6,7 @@
 //! While one group is made durable the next one comes over the line.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use crate::config::Peer;
@@ -21,6 +21,7 @@ use crate::store::maildir::{self, Maildir};
 
 mod after;
 mod crew;
+mod descriptors;
 mod download;
 mod foretell;
 mod group;
@@ -35,6 +36,7 @@ pub use crew::run_all;
 pub use keep::{Keep, keep};
 pub use pick::Pick;
 
+use descriptors::Counted;
 use group::{Group, Out, nobody_reads};
 use known::Known;
 use pick::{Picked, Target};
@@ -76,6 +78,21 @@ impl Options {
     }
 }
 
+impl Options {
+    /// What cannot be meant.
+    fn check(&self) -> Result<()> {
+        match self.mailboxes.iter().find(|word| self.after.moves_to(word)) {
+            Some(word) => Err(Error::new(
+                Kind::Usage,
+                format!("cannot fetch {}", self.of(word)),
+                "--after moves what was fetched to this very mailbox, again and again",
+            )
+            .hint("leave it out, or move to another one")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Fetches all mailboxes once, one after the other. Trouble with one mailbox is told and the others go on.
 pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
     let mut fetcher = Fetcher::connect(options)?;
@@ -93,16 +110,25 @@ pub struct Fetcher<'a> {
     open: Option<(String, Opened, bool)>,
     /// Somebody may want to wait on the first mailbox afterwards.
     lasting: bool,
+    /// The one mailbox that this connection is for; its name is a name, whatever it looks like as a word.
+    only: Option<Target>,
+    /// It was opened without a look at what is there: the server will not announce what came before that.
+    unlooked: bool,
+    _counted: Counted,
 }
 
 impl<'a> Fetcher<'a> {
     /// Connects and logs in; nothing is fetched yet.
     pub fn connect(options: &'a Options) -> Result<Fetcher<'a>> {
+        options.check()?;
         Ok(Fetcher {
             options,
             imap: Imap::connect(&options.peer, &secret::fetch)?,
             open: None,
             lasting: true,
+            only: None,
+            unlooked: false,
+            _counted: Counted::new(),
         })
     }
 
@@ -115,7 +141,15 @@ impl<'a> Fetcher<'a> {
         let (targets, mut status) = self.survey()?;
         // The first mailbox comes last, so that it is the open one afterwards and can be waited on.
         for (at, target) in targets.iter().enumerate().rev() {
-            status.merge(self.tolerant(target, at == 0 && self.lasting, out)?);
+            match self.tolerant(target, at == 0 && self.lasting, out) {
+                // A mailbox that breaks the line must not keep the others from coming.
+                Err(error) if at > 0 && self.is_broken_by(&error, out) => {
+                    report::trouble(&error);
+                    status.add(error.kind());
+                    self.connect_again()?;
+                }
+                done => status.merge(done?),
+            }
             if stop::requested() || nobody_reads(out) {
                 break;
             }
@@ -126,12 +160,34 @@ impl<'a> Fetcher<'a> {
     /// The mailboxes that are to be looked at; those that there are not are told.
     fn survey(&mut self) -> Result<(Vec<Target>, Status)> {
         let mut status = Status::DONE;
-        let (targets, missing) = pick::mailboxes(&mut self.imap, &self.options.mailboxes)?;
+        let (targets, missing) = self.targets()?;
         for error in missing {
             status.add(error.kind());
             report::trouble(error.context(&self.options.account));
         }
         Ok((targets, status))
+    }
+
+    /// The mailboxes that are to be looked at, and errors for those that there are not. Where messages move to is none
+    /// of them: they would be fetched and moved there again, each time.
+    fn targets(&mut self) -> Result<(Vec<Target>, Vec<Error>)> {
+        if let Some(only) = &self.only {
+            return Ok((vec![only.clone()], Vec::new()));
+        }
+        let (mut targets, missing) = pick::mailboxes(&mut self.imap, &self.options.mailboxes)?;
+        let all = targets.len();
+        targets.retain(|target| !self.options.after.moves_to(&target.name));
+        static SAID: Once = Once::new();
+        if targets.len() < all {
+            SAID.call_once(|| {
+                let after = &self.options.after;
+                report::say(format_args!(
+                    "{}: not fetched from where --after {after} moves to",
+                    self.options.account
+                ));
+            });
+        }
+        Ok((targets, missing))
     }
 
     /// As [`Fetcher::mailbox`]; trouble that concerns this mailbox alone is told and becomes the status.
@@ -145,12 +201,27 @@ impl<'a> Fetcher<'a> {
         }
     }
 
+    /// True if the session is spent by what one mailbox brought on, as far as anybody can tell before connecting again.
+    fn is_broken_by(&self, error: &Error, out: &Out<'_, '_>) -> bool {
+        let once_more = matches!(error.kind(), Kind::Temporary | Kind::Protocol);
+        self.imap.is_spent() && once_more && !stop::requested() && !nobody_reads(out)
+    }
+
+    fn connect_again(&mut self) -> Result<()> {
+        self.open = None;
+        self.imap = Imap::connect(&self.options.peer, &secret::fetch)?;
+        Ok(())
+    }
+
     /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, [`News::None`] after it.
     pub fn wait(&mut self, limit: Duration) -> Result<News> {
         if self.open.is_none() {
             // It could not be opened; the next pass will say so again.
             stop::sleep(limit);
             return Ok(News::None);
+        }
+        if std::mem::take(&mut self.unlooked) {
+            return Ok(News::Some);
         }
         if self.imap.has("IDLE") {
             return self.imap.idle(limit);
@@ -192,7 +263,7 @@ impl<'a> Fetcher<'a> {
         }
         let source = maildir::source(account, &target.name);
         let cursor = Cursor::open(&maildir.dir, &source, account, &target.name, peer.timeout)?;
-        Ok(Group { maildir, source, cursor, owes: *after != After::Keep })
+        Ok(Group { maildir, source, cursor, owes: (*after != After::Keep).then(|| after.to_string()) })
     }
 
     /// True if everything that there is has been seen.
@@ -220,6 +291,7 @@ impl<'a> Fetcher<'a> {
         if self.is_old_news(&group.cursor, &opened) {
             return Ok(Status::DONE);
         }
+        self.unlooked = false;
         let picked = self.options.pick.look(&mut self.imap, &group.cursor)?;
         self.fetch(name, group, picked, out)
     }
@@ -290,6 +362,7 @@ impl<'a> Fetcher<'a> {
         self.open = None;
         let opened = self.imap.examine(name)?;
         self.open = Some((name.to_string(), opened.clone(), false));
+        self.unlooked = false;
         Ok(opened)
     }
 
@@ -301,6 +374,7 @@ impl<'a> Fetcher<'a> {
                 self.open = None;
                 let opened = self.imap.select(name)?;
                 self.open = Some((name.to_string(), opened.clone(), true));
+                self.unlooked = true;
                 Ok(opened)
             }
         }

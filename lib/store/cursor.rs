@@ -6,10 +6,10 @@
 //! |---|---|
 //! | `{"v":1,"account":…,"mailbox":…}` | the first line: whose cursor this is |
 //! | `{"uidvalidity":N}` | UIDs are those of this UIDVALIDITY from here on; what was taken before counts no more |
-//! | `{"pending":[{uid,tmp,name,flags}…]}` | these are synced in `tmp/` and about to be renamed |
+//! | `{"pending":[{uid,tmp,name,flags}…],"after":W}` | these are synced in `tmp/` and about to be renamed; W will be owed |
 //! | `{"taken":"1:5,7"}` | these need not be looked at again; what was pending is done |
 //! | `{"taken":"8","matched":[name…]}` | the same, and these files of an older UIDVALIDITY turned out to be them |
-//! | `{"taken":"8","owed":N}` | the same, and on the server something is still to be done with them (since N, seconds since 1970) |
+//! | `{"taken":"8","owed":N,"after":W}` | the same, and on the server W is still to be done with them (since N, seconds since 1970; lines of older versions have no W) |
 //! | `{"paid":"8"}` | that is done, or will never be |
 //! | `{"skipped":[{uid,size,reason}…]}` | these were looked at and not taken, and why |
 //! | `{"settled":true}` | everything there was has been taken once under this UIDVALIDITY |
@@ -30,7 +30,7 @@ use crate::mail::uids::Uids;
 mod seen;
 
 use seen::Line;
-pub use seen::{Pending, Seen, Skipped};
+pub use seen::{Owed, Pending, Seen, Skipped};
 
 /// The cursor of one source, locked for this process.
 #[derive(Debug)]
@@ -102,9 +102,9 @@ impl Cursor {
         self.write(Line { uidvalidity: Some(uidvalidity), ..Line::default() }, None, None)
     }
 
-    /// These are about to be renamed.
-    pub fn announce(&mut self, pending: Vec<Pending>) -> Result<()> {
-        self.write(Line { pending, ..Line::default() }, None, None)
+    /// These are about to be renamed; `after` is what will be owed on the server with them.
+    pub fn announce(&mut self, pending: Vec<Pending>, after: Option<String>) -> Result<()> {
+        self.write(Line { pending, after, ..Line::default() }, None, None)
     }
 
     /// These need not be looked at again; what was pending is done. `matched` are files of an older UIDVALIDITY that
@@ -114,9 +114,10 @@ impl Cursor {
         self.write(line, Some(uids.clone()), None)
     }
 
-    /// As [`Cursor::take`], and something is to be done with them on the server; `now` in seconds since 1970.
-    pub fn take_and_owe(&mut self, uids: &Uids, now: i64) -> Result<()> {
-        let line = Line { taken: Some(uids.to_string()), owed: Some(now), ..Line::default() };
+    /// As [`Cursor::take`], and `after` is to be done with them on the server; `now` in seconds since 1970.
+    pub fn take_and_owe(&mut self, uids: &Uids, now: i64, after: &str) -> Result<()> {
+        let after = Some(after.to_string());
+        let line = Line { taken: Some(uids.to_string()), owed: Some(now), after, ..Line::default() };
         self.write(line, Some(uids.clone()), None)
     }
 
@@ -162,20 +163,21 @@ impl Cursor {
         matched.sort();
         let taken = Some(self.seen.taken.to_string());
         lines.push(json(&Line { taken, matched, settled: self.seen.settled, ..Line::default() })?);
-        let mut owed: BTreeMap<i64, Uids> = BTreeMap::new();
-        for (uid, since) in &self.seen.owed {
-            owed.entry(*since).or_default().insert(*uid);
+        let mut owed: BTreeMap<&Owed, Uids> = BTreeMap::new();
+        for (uid, one) in &self.seen.owed {
+            owed.entry(one).or_default().insert(*uid);
         }
-        for (since, uids) in owed {
-            let line = Line { taken: Some(uids.to_string()), owed: Some(since), ..Line::default() };
-            lines.push(json(&line)?);
+        for (Owed { since, after }, uids) in owed {
+            let (taken, after) = (Some(uids.to_string()), after.clone());
+            lines.push(json(&Line { taken, owed: Some(*since), after, ..Line::default() })?);
         }
         if !self.seen.skipped.is_empty() {
             let skipped = self.seen.skipped.values().cloned().collect();
             lines.push(json(&Line { skipped, ..Line::default() })?);
         }
         if !self.seen.pending.is_empty() {
-            lines.push(json(&Line { pending: self.seen.pending.clone(), ..Line::default() })?);
+            let (pending, after) = (self.seen.pending.clone(), self.seen.pending_after.clone());
+            lines.push(json(&Line { pending, after, ..Line::default() })?);
         }
         self.dir.replace(&self.file, (lines.join("\n") + "\n").as_bytes(), 0o600)?;
         (self.log, _) = Log::open(&self.dir, &self.file)?;
@@ -216,12 +218,12 @@ mod tests {
             cursor.take(&Uids::from_iter([uid]), Vec::new()).unwrap();
         }
         let pending = Pending { uid: 9999, tmp: "t".into(), name: "n".into(), flags: String::new() };
-        cursor.take_and_owe(&Uids::from_iter([2000, 2001]), 77).unwrap();
+        cursor.take_and_owe(&Uids::from_iter([2000, 2001]), 77, "seen").unwrap();
         cursor.pay(&Uids::from_iter([2000])).unwrap();
         let skip = |uid| Skipped { uid, size: Some(9), reason: "large".into() };
         cursor.skip(vec![skip(3000), skip(1)]).unwrap();
         cursor.take(&Uids::from_iter([1]), Vec::new()).unwrap();
-        cursor.announce(vec![pending.clone()]).unwrap();
+        cursor.announce(vec![pending.clone()], Some("delete".into())).unwrap();
         drop(cursor);
         for _ in 0..2 {
             let cursor = open(&dir);
@@ -230,7 +232,9 @@ mod tests {
                 (Some(5), "1:1100,2000:2001")
             );
             assert_eq!(cursor.pending(), std::slice::from_ref(&pending));
-            assert_eq!(cursor.owed(), &BTreeMap::from([(2001, 77)]));
+            assert_eq!(cursor.pending_after(), Some("delete"));
+            let owed = Owed { since: 77, after: Some("seen".into()) };
+            assert_eq!(cursor.owed(), &BTreeMap::from([(2001, owed)]));
             assert_eq!(cursor.skipped(), &BTreeMap::from([(3000, skip(3000))]));
         }
         assert_eq!(dir.read("mailloop-cursor-s").unwrap().unwrap().split(|b| *b == b'\n').count(), 7);
@@ -251,6 +255,17 @@ mod tests {
         drop(cursor);
         let cursor = open(&dir);
         assert!(cursor.taken().is_empty() && cursor.matched().is_empty() && !cursor.is_settled());
+    }
+
+    #[test]
+    fn lines_of_older_versions_owe_nobody_knows_what() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        open(&dir).renew(5).unwrap();
+        let old = "{\"v\":1,\"account\":\"school\",\"mailbox\":\"INBOX\"}\n{\"uidvalidity\":5}\n\
+                   {\"taken\":\"8\",\"owed\":77}\n";
+        dir.replace("mailloop-cursor-s", old.as_bytes(), 0o600).unwrap();
+        assert_eq!(open(&dir).owed(), &BTreeMap::from([(8, Owed { since: 77, after: None })]));
     }
 
     fn open_again(cursor: Cursor, dir: &Dir) -> bool {

@@ -140,3 +140,59 @@ fn cut_in_the_middle_of_a_move_it_is_made_up_for() {
     desk.run("move:Old", again + &script).ok();
     desk.holds_it();
 }
+
+/// What is asked for today is nothing to what was fetched for something else: it stays, and stays owed.
+#[test]
+fn what_was_fetched_for_another_after_is_left_as_it_was_promised() {
+    let desk = Desk::new();
+    let ran = desk.run("delete-after:30", up_to("UIDPLUS MOVE") + &bye(5)).ok();
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+    let nothing_new = up_to("UIDPLUS MOVE").split("C: a3").next().unwrap().to_string();
+    for other in ["delete", "delete-after:0", "move:Old", "seen", "keep"] {
+        desk.run(other, nothing_new.clone() + &bye(3)).ok();
+    }
+    desk.holds_it();
+    // Its own time comes: as if it had been fetched long ago.
+    let cursor = desk
+        .0
+        .files("m")
+        .into_iter()
+        .find(|file| file.to_string_lossy().starts_with("mailloop-cursor"))
+        .unwrap();
+    let cursor = format!("m/{}", cursor.display());
+    let text = String::from_utf8(desk.0.read(&cursor)).unwrap();
+    let since = text.find("\"owed\":").unwrap() + 7;
+    let end = since + text[since..].find(',').unwrap();
+    desk.0.write(&cursor, format!("{}1000{}", &text[..since], &text[end..]));
+    let mark = MARK.replace("a7", "a4");
+    let paid = format!("{mark}C: a5 UID EXPUNGE 7\nS: * 3 EXPUNGE\nS: a5 OK x\n{}", bye(6));
+    desk.run("delete-after:30", nothing_new + &SELECT.replace("a5", "a3") + &paid).ok();
+}
+
+/// What moves into a mailbox that is fetched too would be fetched from there and moved there, for ever.
+#[test]
+fn where_messages_move_to_is_not_fetched_from() {
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    let fetch = |url: &str, words: &[&str]| {
+        let cmd =
+            bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "-C", "m", "--password-file", "pw"]);
+        cmd.args(["--timeout", "5s"]).args(words).run()
+    };
+    for words in [["Old", "--after", "move:Old"], ["inbox", "--after", "move:INBOX"]] {
+        // Nobody is even asked.
+        fetch("imap://127.0.0.1:1", &words).fails(64).err_has("this very mailbox");
+    }
+    let listed = up_to("MOVE").replace(
+        "C: a2",
+        "C: a2 LIST *\nS: * LIST () \"/\" Old\nS: * LIST () \"/\" INBOX\nS: a2 OK x\nC: a2",
+    );
+    let (before, after) = listed.split_once("C: a2 EXAMINE").unwrap();
+    let after = format!("C: a2 EXAMINE{after}{SELECT}C: a6 UID MOVE 7 \"Old\"\nS: a6 OK x\n{}", bye(7));
+    let later =
+        (2..=7).rev().fold(after, |text, tag| text.replace(&format!("a{tag}"), &format!("a{}", tag + 1)));
+    let play = Transcript::play([format!("{before}{later}")]);
+    let ran = fetch(&play.url("imap"), &["*", "--after", "move:Old"]).ok().err_has("not fetched from where");
+    play.heard();
+    assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+}

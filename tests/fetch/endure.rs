@@ -178,3 +178,78 @@ fn after_a_long_stop_it_notices_and_the_next_message_comes() {
         assert!(begun.elapsed().as_secs() < 8, "{name}: {:?}", begun.elapsed());
     }
 }
+
+/// One mailbox breaks every line that opens it: the others come, with `--idle` too.
+#[test]
+fn a_mailbox_that_breaks_the_line_does_not_starve_the_others() {
+    let login = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR IDLE] hi\nC: a1 AUTHENTICATE PLAIN *\n\
+                 S: a1 OK [CAPABILITY IMAP4rev1 IDLE] in\n";
+    let list = "C: a2 LIST *\nS: * LIST () \"/\" INBOX\nS: a2 OK\nC: a3 LIST *\nS: * LIST () \"/\" a\nS: a3 OK\n\
+                C: a4 LIST *\nS: * LIST () \"/\" b\nS: a4 OK\n";
+    let poison = "EXAMINE \"a\"\nS: * BYE internal error\n";
+    let good = |tag: u32, name: &str| {
+        let (search, fetch) = (tag + 1, tag + 2);
+        format!(
+            "C: a{tag} EXAMINE \"{name}\"\nS: * 1 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 2] x\nS: a{tag} OK x\n\
+             C: a{search} UID SEARCH *\nS: * SEARCH 1\nS: a{search} OK\nC: a{fetch} UID FETCH *\n\
+             S- * 1 FETCH (UID 1 BODY[] {{3}}\\r\\none)\\r\\n\nS: a{fetch} OK\n"
+        )
+    };
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    let fetch = |url: &str, maildir: &str| {
+        let cmd = bench.cmd("mail-fetch").args(["--imap", url, "--user", "u", "--password-file", "pw"]);
+        cmd.args(["-C", maildir, "--timeout", "5s", "--state", "state", "INBOX", "a", "b"])
+    };
+    let play = Transcript::play([
+        format!("{login}{list}{}C: a8 {poison}", good(5, "INBOX")),
+        format!("{login}{}C: a5 LOGOUT\nS: a5 OK", good(2, "b")),
+    ]);
+    let ran = fetch(&play.url("imap"), "once").run().fails(75).err_has("internal error");
+    play.heard();
+    assert_eq!(ran.lines().len(), 2, "{}", ran.shown());
+    let play = Transcript::play([
+        format!("{login}{list}{}C: a8 {poison}", good(5, "b")),
+        format!("{login}{}STALL", good(2, "INBOX")),
+    ]);
+    let mut running = fetch(&play.url("imap"), "stay").args(["--idle=1h"]).timeout(20).spawn();
+    let lines = [running.line(), running.line()];
+    assert!(lines[1].contains("stay/new/"), "{lines:?}");
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+}
+
+/// However few files may be open, everything comes over however many connections.
+#[test]
+fn few_descriptors_are_enough() {
+    let post = super::Post::new();
+    for n in 0..300 {
+        post.deliver(&format!("m{n:03}"), "x");
+    }
+    let program = env!("CARGO_BIN_EXE_mail-fetch");
+    for (limit, jobs) in [("128", "1"), ("256", "8")] {
+        let script = "ulimit -n $0; exec \"$@\"";
+        let ran = std::process::Command::new("sh")
+            .args([
+                "-c",
+                script,
+                limit,
+                program,
+                "--imap",
+                &post.server.imap,
+                "--user",
+                "me@by.example",
+                "-j",
+                jobs,
+            ])
+            .arg("--password-file")
+            .arg(post.bench.path("password"))
+            .arg("-C")
+            .arg(post.bench.path(&format!("mail{limit}")))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{limit} {jobs}: {errors}");
+        assert_eq!(post.digests(&format!("mail{limit}")).len(), 300, "{errors}");
+    }
+}

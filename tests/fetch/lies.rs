@@ -109,7 +109,7 @@ fn odd_but_legal_answers_are_understood() {
         "S: * NO Mailbox is at 95% of quota {5}\nS- * 1 FETCH (UID 1 EMAILID (x) BODY[] {5+}\\r\\none\\r\\n INTERNALDATE \"never\")\\r\\n\n",
         "S: * OK \\xe7\\x99\\xbb\\xe5\\xbd\\x95 [\nS: * XYZZY (1 2\nS: * ESEARCH (TAG \"a1\") UID COUNT 5\nS: * 1 FETCH (UID 1 BODY[] \"one\")\n",
         "S- * XDATA {4}\\r\\n\\r\\n)a x\\r\\n\nS- * 1 FETCH (UID 1 BODY[] ~{5}\\r\\none\\r\\n)\\r\\n\nS: * LIST () \"/\" x\n",
-        "S- * 1 FETCH (UID 1 BODY[] {0}\\r\\n)\\n\nS: * 17 EXPUNGE\nS: * FLAGS ()\n",
+        "S- * 1 FETCH (UID 1 BODY[] {3}\\r\\none)\\n\nS: * 17 EXPUNGE\nS: * FLAGS ()\n",
     ] {
         let ran = answer(&format!("{odd}{SECOND}S: a4 OK {{5}}"));
         assert_eq!((ran.status, ran.lines().len()), (Some(0), 2), "{odd}\n{}", ran.shown());
@@ -238,4 +238,32 @@ fn a_server_of_rev2_answers_a_search_otherwise() {
     assert_eq!(ran.lines().len(), 2, "{}", ran.shown());
     let heard = play.heard();
     assert!(heard[0].contains("AUTHENTICATE PLAIN "), "it needs no word for SASL-IR: {heard:?}");
+}
+
+/// Nothing at all as a body is what servers say that cannot read a message: with `--after delete` it would be gone.
+#[test]
+fn an_empty_body_is_believed_only_where_its_size_says_the_same() {
+    for empty in ["BODY[] \"\"", "BODY[] {0}\\r\\n"] {
+        let came = format!(
+            "{FIRST}S- * 2 FETCH (UID 2 {empty})\\r\\n\nS: a4 OK x\nC: a5 UID FETCH 2 (UID RFC822.SIZE *\n"
+        );
+        let no = "S: * 2 FETCH (UID 2 RFC822.SIZE 700)\nS: a5 OK x\nC: a6 UID SEARCH *\nS: * SEARCH 2\nS: a6 OK x\n";
+        let delete = "C: a7 SELECT *\nS: * 2 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: a7 OK x\nC: a8 UID STORE 1 *\nS: a8 OK\n\
+             C: a9 UID EXPUNGE 1\nS: a9 OK\nC: a10 LOGOUT\nS: a10 OK";
+        let script = format!("{UP_TO_FETCH}{came}{no}{delete}").replace("IDLE]", "UIDPLUS]");
+        let bench = Bench::new();
+        let play = Transcript::play([script]);
+        let ran = fetch(&bench, &play.url("imap")).args(["--after", "delete"]).run();
+        play.heard();
+        let ran = ran.fails(76).err_has("UID 2 skipped: the server gave an empty body");
+        assert_eq!(ran.lines().len(), 1, "{}", ran.shown());
+        let yes = "S: * 2 FETCH (UID 2 RFC822.SIZE 0)\nS: a5 OK x\nC: a6 LOGOUT\nS: a6 OK";
+        let ran = play_one(&format!("{UP_TO_FETCH}{came}{yes}")).ok();
+        assert_eq!(ran.lines().len(), 2, "{}", ran.shown());
+    }
+}
+
+#[track_caller]
+fn play_one(script: &str) -> Ran {
+    play(&[script.to_string()]).1
 }

@@ -214,3 +214,67 @@ fn a_command_that_gives_no_password_is_asked_again() {
     let cmd = bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "-C", "m"]);
     cmd.args(["--password-command", "false"]).run().fails(75);
 }
+
+/// A connection of its own is for a mailbox, not for a word: `!top` is not "all but top".
+#[test]
+fn a_mailbox_that_looks_like_an_exclusion_is_waited_on_alone() {
+    let login = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR IDLE] hi\nC: a1 AUTHENTICATE PLAIN *\n\
+                 S: a1 OK [CAPABILITY IMAP4rev1 IDLE] in\n";
+    let list = |tag: u32| {
+        format!(
+            "C: a{tag} LIST *\nS: * LIST () \"/\" INBOX\nS: * LIST () \"/\" \"!top\"\nS: * LIST () \"/\" Secret\nS: a{tag} OK\n"
+        )
+    };
+    let open = |tag: u32, name: &str| {
+        format!(
+            "C: a{tag} EXAMINE \"{name}\"\nS: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 1] x\nS: a{tag} OK x\n"
+        )
+    };
+    let first = format!(
+        "{login}{}{}{}{}C: a6 IDLE
+S: + idling
+CLOSE",
+        list(2),
+        open(3, "!top"),
+        open(4, "INBOX"),
+        list(5)
+    );
+    // It connected while the first was served.
+    let own = open(2, "!top").replace("0 EXISTS", "1 EXISTS").replace("UIDNEXT 1", "UIDNEXT 2");
+    let own = format!(
+        "{login}{own}C: a3 UID SEARCH *\nS: * SEARCH 1\nS: a3 OK\nC: a4 UID FETCH *\n\
+         S- * 1 FETCH (UID 1 BODY[] {{3}}\\r\\none)\\r\\n\nS: a4 OK\nC? a5 IDLE\nS: + idling\nSTALL"
+    );
+    let bench = Bench::new();
+    let play = Transcript::play([first, own]);
+    bench.write("pw", "secret\n");
+    let cmd =
+        bench.cmd("mail-fetch").args(["--imap", &play.url("imap"), "--user", "u", "--password-file", "pw"]);
+    let cmd = cmd.args(["-C", "m", "--idle=1h", "--state", "state", "--timeout", "5s", "*", "!Secret"]);
+    let mut running = cmd.timeout(20).spawn();
+    assert!(running.line().contains("top/new/"));
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+    play.heard();
+}
+
+/// What comes between the search and another opening of the mailbox is announced by nobody.
+#[test]
+fn what_came_before_the_mailbox_was_opened_again_is_not_waited_for() {
+    let first = format!("{LOGIN}{}", GOOD.split("C? a5").next().unwrap());
+    // A second message came just before SELECT.
+    let select = "C: a5 SELECT *\nS: * 2 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 3] x\nS: a5 OK x\n\
+        C: a6 UID STORE 1 *\nS: a6 OK\nC: a7 UID SEARCH *\nS: * SEARCH 2\nS: a7 OK\nC: a8 UID FETCH 2 *\n\
+        S- * 2 FETCH (UID 2 BODY[] {3}\\r\\ntwo)\\r\\n\nS: a8 OK\nSTALL";
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    let play = Transcript::play([format!("{first}{select}")]);
+    let cmd =
+        bench.cmd("mail-fetch").args(["--imap", &play.url("imap"), "--user", "u", "--password-file", "pw"]);
+    let cmd = cmd.args(["-C", "m", "--idle=1h", "--state", "state", "--timeout", "5s", "--after", "seen"]);
+    let mut running = cmd.timeout(20).spawn();
+    assert_ne!(running.line(), running.line());
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+    play.heard();
+}

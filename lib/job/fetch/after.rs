@@ -2,12 +2,15 @@
 //! by UID, only what was fetched with this asked for, and never many at once without being told to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use super::Fetcher;
 use super::group::Group;
 use crate::error::{Error, Kind, Result, Status};
+use crate::mail::mailbox;
 use crate::mail::uids::Uids;
+use crate::store::cursor::Owed;
 use crate::store::maildir::{Maildir, Name};
 
 /// What is done on the server with a message once it is durable here.
@@ -53,6 +56,19 @@ impl FromStr for After {
     }
 }
 
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            After::Keep => f.write_str("keep"),
+            After::Seen => f.write_str("seen"),
+            After::Flag(name) => write!(f, "flag:{name}"),
+            After::Move(target) => write!(f, "move:{target}"),
+            After::Delete => f.write_str("delete"),
+            After::DeleteAfter(days) => write!(f, "delete-after:{days}"),
+        }
+    }
+}
+
 /// RFC 9051: a keyword is an atom; of the system flags those that may be set.
 fn is_flag(name: &str) -> bool {
     let word = name.strip_prefix('\\').unwrap_or(name);
@@ -74,13 +90,32 @@ impl After {
         matches!(self, After::Move(_) | After::Delete | After::DeleteAfter(_))
     }
 
-    /// Those whose time has come.
-    pub(super) fn due(&self, owed: &BTreeMap<u32, i64>, now: i64) -> Uids {
-        let age = match self {
-            After::DeleteAfter(days) => i64::from(*days) * 24 * 3600,
-            _ => 0,
-        };
-        owed.iter().filter(|(_, since)| now - **since >= age).map(|(uid, _)| *uid).collect()
+    /// True if this is where messages move to.
+    pub(super) fn moves_to(&self, name: &str) -> bool {
+        match self {
+            After::Move(target) => target == name || mailbox::is_inbox(target) && mailbox::is_inbox(name),
+            _ => false,
+        }
+    }
+
+    /// Those that were fetched for this and whose time has come.
+    pub(super) fn due(&self, owed: &BTreeMap<u32, Owed>, now: i64) -> Uids {
+        let due = |one: &Owed| self.age(one).is_some_and(|age| now - one.since >= age);
+        owed.iter().filter(|(_, one)| due(one)).map(|(uid, _)| *uid).collect()
+    }
+
+    /// How many seconds after it was fetched this is done with a message; none where something else was asked for.
+    fn age(&self, owed: &Owed) -> Option<i64> {
+        let seconds = |days: u32| i64::from(days) * 24 * 3600;
+        let word = owed.after.as_deref();
+        match (self, word.and_then(|word| word.parse().ok())) {
+            // Another number of days never makes it earlier than was said when it was fetched.
+            (After::DeleteAfter(days), Some(After::DeleteAfter(then))) => Some(seconds(*days.max(&then))),
+            (_, Some(then)) => (*self == then).then_some(0),
+            // Older versions wrote no word: nothing is taken away at once that may have been fetched for less.
+            (After::DeleteAfter(days), None) if word.is_none() => Some(seconds(*days)),
+            (_, None) => (word.is_none() && !self.takes_away()).then_some(0),
+        }
     }
 }
 
@@ -182,8 +217,31 @@ mod tests {
 
     #[test]
     fn days_pass_first() {
-        let owed = BTreeMap::from([(1, 0), (2, 90_000)]);
+        let later = |since, word: &str| Owed { since, after: Some(word.into()) };
+        let owed = BTreeMap::from([
+            (1, later(0, "delete-after:1")),
+            (2, later(90_000, "delete-after:1")),
+            (3, later(0, "delete-after:9")),
+        ]);
         assert_eq!(After::DeleteAfter(1).due(&owed, 86_400).to_string(), "1");
-        assert_eq!(After::Delete.due(&owed, 90_000).to_string(), "1:2");
+        assert_eq!(After::DeleteAfter(0).due(&owed, 90_000).to_string(), "1");
+        assert_eq!(After::DeleteAfter(30).due(&owed, 9 * 86_400).to_string(), "");
+        assert_eq!(After::DeleteAfter(1).due(&owed, 9 * 86_400).to_string(), "1:3");
+    }
+
+    #[test]
+    fn only_what_was_fetched_for_it() {
+        let afters = ["seen", "flag:a", "flag:b", "move:x", "move:y", "delete", "delete-after:0"]
+            .map(|word| word.parse::<After>().unwrap());
+        for fetched in &afters {
+            assert_eq!(fetched.to_string().parse().as_ref(), Ok(fetched));
+            let owed = BTreeMap::from([(7, Owed { since: 0, after: Some(fetched.to_string()) })]);
+            for now in &afters {
+                assert_eq!(now.due(&owed, 1).contains(7), now == fetched, "{fetched} then {now}");
+            }
+        }
+        let old = BTreeMap::from([(7, Owed { since: 0, after: None })]);
+        let due = afters.iter().filter(|after| after.due(&old, 1).contains(7)).map(After::to_string);
+        assert_eq!(due.collect::<Vec<_>>(), ["seen", "flag:a", "flag:b", "delete-after:0"]);
     }
 }

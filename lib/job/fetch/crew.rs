@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::group::{Out, nobody_reads};
 use super::pick::Target;
-use super::{Fetcher, Options};
+use super::{Fetcher, Options, descriptors};
 use crate::error::{Error, Kind, Result, Status};
 use crate::report::{self, Records};
 use crate::stop;
@@ -15,6 +15,7 @@ use crate::stop;
 /// others go on.
 pub fn run_all(options: &[Options], jobs: usize, records: &mut Records) -> Status {
     let out = Mutex::new(records);
+    descriptors::expect(jobs);
     let board = Board { state: Mutex::default(), change: Condvar::new() };
     board.with(|state| state.accounts.extend(0..options.len()));
     std::thread::scope(|scope| {
@@ -133,7 +134,15 @@ impl<'a, 'b, 'r> Worker<'a, 'b, 'r> {
             Task::Mailbox(account, target) => {
                 let (board, out) = (self.board, self.out);
                 match self.connected(account) {
-                    Ok(fetcher) => fetcher.tolerant(&target, false, out),
+                    Ok(fetcher) => match fetcher.tolerant(&target, false, out) {
+                        // Whether the account can be reached still, the next connection shows.
+                        Err(error) if fetcher.is_broken_by(&error, out) => {
+                            report::trouble(&error);
+                            self.leave();
+                            Ok(error.kind().into())
+                        }
+                        done => done,
+                    },
                     // Another connection is one more than the server likes, as long as there is one already.
                     Err(error) if board.with(|state| state.connected.contains(&account)) => {
                         report::detail(format_args!("{error}; going on with fewer connections"));

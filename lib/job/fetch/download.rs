@@ -145,6 +145,7 @@ impl Load<'_, '_, '_, '_, '_> {
         report::say(format_args!("{error}; connecting again"));
         self.fetcher.imap = Imap::connect(&self.fetcher.options.peer, &secret::fetch)?;
         let opened = self.fetcher.open_anew(self.name)?;
+        self.fetcher.unlooked = true;
         if opened.uidvalidity != Some(self.uidvalidity) {
             let why = "its UIDVALIDITY changed while we fetched from it; run it again";
             return Err(self.fetcher.wrong(self.name, Kind::Temporary, why));
@@ -152,17 +153,36 @@ impl Load<'_, '_, '_, '_, '_> {
         Ok(())
     }
 
+    /// A message of no octets is believed where the server says the same of its size; else it is passed over.
+    fn doubt_empty(&mut self, asked: &Uids) -> Result<()> {
+        let empty = self.spool.borrow().empty(asked);
+        if empty.is_empty() {
+            return Ok(());
+        }
+        let described = self.fetcher.imap.describe(&empty)?;
+        let size = |uid: u32| described.iter().find(|one| one.uid == uid).map(|one| one.size);
+        for uid in empty.iter().filter(|uid| size(*uid) == Some(Some(0))) {
+            let failed = |why| Error::writing(&self.fetcher.options.maildir, why);
+            self.spool.borrow_mut().believe_empty(uid).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// What was asked for and did not come, or came without a body (NIL): it was expunged meanwhile (Dovecot says
     /// NIL then), unless the server still lists it.
     fn complain(&mut self, asked: &Uids) -> Result<()> {
+        self.doubt_empty(asked)?;
         let missing: Uids = {
             let spool = self.spool.borrow();
             asked.iter().filter(|uid| !spool.got().contains(*uid)).collect()
         };
         let Some(first) = missing.iter().next() else { return Ok(()) };
         let listed = self.fetcher.imap.search(first, Some(&format!("UID {missing}")))?;
-        let withheld = listed.into_iter().filter(|uid| missing.contains(*uid)).collect();
-        self.pass_over(&withheld, "the server gave no body");
+        let withheld: Uids = listed.into_iter().filter(|uid| missing.contains(*uid)).collect();
+        let empty = self.spool.borrow().empty(&withheld);
+        let (empty, withheld) = withheld.iter().partition::<Vec<u32>, _>(|uid| empty.contains(*uid));
+        self.pass_over(&withheld.into_iter().collect(), "the server gave no body");
+        self.pass_over(&empty.into_iter().collect(), "the server gave an empty body");
         Ok(())
     }
 

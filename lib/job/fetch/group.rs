@@ -29,8 +29,8 @@ pub(super) struct Group {
     pub maildir: Maildir,
     pub source: String,
     pub cursor: Cursor,
-    /// Something is to be done on the server with what is taken.
-    pub owes: bool,
+    /// What is to be done on the server with what is taken, in the word of `--after`.
+    pub owes: Option<String>,
 }
 
 /// A message that is whole in `tmp/` and knows its name.
@@ -65,7 +65,9 @@ impl Group {
         let pending = self.cursor.pending().to_vec();
         if !pending.is_empty() {
             report::detail(format_args!("finishing the delivery of {} messages", pending.len()));
-            self.rename_and_tell(&pending, out)?;
+            // What it was fetched for holds, whatever this run is for.
+            let owed = self.cursor.pending_after().map(str::to_string);
+            self.rename_and_tell(&pending, owed, out)?;
         }
         self.maildir.sweep(&self.source)
     }
@@ -98,20 +100,25 @@ impl Group {
         durable::sync_many(&new.iter().map(|one| &one.file).collect::<Vec<_>>()).map_err(failed)?;
         self.maildir.sync_tmp()?;
         let pending: Vec<Pending> = new.iter().map(|one| one.pending.clone()).collect();
-        self.cursor.announce(pending.clone())?;
-        self.rename_and_tell(&pending, out)
+        self.cursor.announce(pending.clone(), self.owes.clone())?;
+        self.rename_and_tell(&pending, self.owes.clone(), out)
     }
 
-    fn rename_and_tell(&mut self, pending: &[Pending], out: &Out<'_, '_>) -> Result<()> {
+    fn rename_and_tell(
+        &mut self,
+        pending: &[Pending],
+        owed: Option<String>,
+        out: &Out<'_, '_>,
+    ) -> Result<()> {
         let mut taken = Uids::default();
         for one in pending {
             self.maildir.deliver(&one.tmp, &one.name, &one.flags)?;
             taken.insert(one.uid);
         }
         self.maildir.sync(pending.iter().any(|one| !one.flags.is_empty()))?;
-        match self.owes {
-            true => self.cursor.take_and_owe(&taken, jiff::Timestamp::now().as_second())?,
-            false => self.cursor.take(&taken, Vec::new())?,
+        match owed {
+            Some(after) => self.cursor.take_and_owe(&taken, jiff::Timestamp::now().as_second(), &after)?,
+            None => self.cursor.take(&taken, Vec::new())?,
         }
         let Ok(mut records) = out.lock() else { return Ok(()) };
         for one in pending {

@@ -2,8 +2,8 @@
 //!
 //! Each account has a first connection that looks at all its mailboxes every now and then and waits on the first one
 //! between; every other mailbox has a connection of its own to wait on, where the server grants it; where it does not,
-//! the first connection asks for it more often. A line that breaks
-//! or falls silent is made anew after a growing pause; a refused login ends that account.
+//! the first connection asks for it more often. A line that breaks or falls silent is made anew after a growing pause,
+//! and until it holds the first connection looks after its mailbox; a refused login ends that account.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +13,11 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use super::group::{Out, nobody_reads};
-use super::{Fetcher, Options};
+use super::pick::Target;
+use super::{Fetcher, Options, descriptors};
 use crate::durable::Dir;
 use crate::error::{Error, Kind, Result, Status};
-use crate::net::imap::is_crowded;
+use crate::net::imap::{News, is_crowded};
 use crate::report::{self, Records};
 use crate::retry;
 use crate::stop;
@@ -33,7 +34,7 @@ pub struct Keep {
     pub state: Dir,
 }
 
-/// A mailbox that is refused a connection so often is left to the account's first connection.
+/// A mailbox whose connection failed so often is looked after by the account's first connection meanwhile.
 const TRIES: u32 = 3;
 /// A server that granted no more connections may grant one later.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
@@ -42,6 +43,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(600);
 pub fn keep(options: &[Options], keep: &Keep, records: &mut Records) -> Status {
     let out = Mutex::new(records);
     let status = Mutex::new(Status::DONE);
+    descriptors::expect(options.len());
     std::thread::scope(|scope| {
         for options in options {
             let (status, out) = (&status, &out);
@@ -74,6 +76,22 @@ struct Stay<'a, 'b, 'r> {
     without: AtomicUsize,
     /// The first connection was refused for there being too many.
     make_room: AtomicBool,
+}
+
+/// Whether a mailbox is among those left to the first connection.
+struct Without<'a> {
+    count: &'a AtomicUsize,
+    counted: bool,
+}
+
+impl Without<'_> {
+    fn set(&mut self, counted: bool) {
+        match (std::mem::replace(&mut self.counted, counted), counted) {
+            (false, true) => _ = self.count.fetch_add(1, Ordering::SeqCst),
+            (true, false) => _ = self.count.fetch_sub(1, Ordering::SeqCst),
+            _ => {}
+        }
+    }
 }
 
 /// How a mailbox's own connection ended, if not in trouble.
@@ -109,7 +127,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
                 return Ok(());
             }
             self.beat(|beat| beat.trouble = Some(error.to_string()));
-            if matches!(error.kind(), Kind::Denied | Kind::Config) {
+            if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Usage) {
                 // Asking again with the same wrong password gets accounts locked.
                 return Err(error.context(format!("account {}: given up", self.options.account)));
             }
@@ -120,27 +138,28 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
     }
 
     /// The connection of one mailbox; the first connection looks after it where it cannot be had.
-    fn other(&self, name: &str) {
-        let options = Options { mailboxes: vec![name.to_string()], ..self.options.clone() };
-        let mut failures = 0;
+    fn other(&self, target: &Target) {
+        let (mut failures, mut without) = (0, Without { count: &self.without, counted: false });
         while !self.is_over() {
             let begun = Instant::now();
-            match guarded(|| self.own_connection(&options)) {
+            match guarded(|| self.own_connection(target, &mut without)) {
                 Ok(Own::Ended) => return,
                 Ok(Own::NoRoom) => {
-                    self.without.fetch_add(1, Ordering::SeqCst);
+                    without.set(true);
                     stop::sleep(TRY_AGAIN);
-                    self.without.fetch_sub(1, Ordering::SeqCst);
                     failures = 0;
                 }
                 Err(_) if self.is_over() => return,
                 Err(error) => {
                     failures = again(failures, begun);
-                    if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused) || failures > TRIES
-                    {
-                        let name = self.options.of(name);
+                    let refused = matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused);
+                    if refused || failures > TRIES {
+                        let name = self.options.of(&target.name);
                         report::detail(format_args!("{error}; {name} is asked for every now and then"));
-                        self.without.fetch_add(1, Ordering::SeqCst);
+                        without.set(true);
+                    }
+                    // What only broke may hold again, however long it takes.
+                    if refused {
                         return;
                     }
                     pause(failures, &error);
@@ -150,19 +169,21 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
     }
 
     /// A connection for one mailbox, for as long as it holds.
-    fn own_connection(&self, options: &Options) -> Result<Own> {
-        let Some(fetcher) = self.enter(options)? else { return Ok(Own::NoRoom) };
+    fn own_connection(&self, target: &Target, without: &mut Without<'_>) -> Result<Own> {
+        let Some(mut fetcher) = self.enter()? else { return Ok(Own::NoRoom) };
+        without.set(false);
+        fetcher.only = Some(target.clone());
         self.stay_on(fetcher, None)
     }
 
     /// Connects, one mailbox at a time; `None` where the server grants no more connections. After it has said so it is
     /// not asked for a while: a refused login for every mailbox would look like an attack.
-    fn enter<'o>(&self, options: &'o Options) -> Result<Option<Fetcher<'o>>> {
+    fn enter(&self) -> Result<Option<Fetcher<'_>>> {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         if full.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
             return Ok(None);
         }
-        match Fetcher::connect(options) {
+        match Fetcher::connect(self.options) {
             Err(error) if is_crowded(&error) => {
                 *full = Some(Instant::now());
                 self.tell_full(&error);
@@ -221,7 +242,10 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
                 let alone = self.waited_on.lock().is_ok_and(|waited_on| waited_on.is_empty());
                 polls = !alone && (polls || self.without.load(Ordering::SeqCst) > 0);
             }
-            fetcher.wait(if polls { self.pause_between() } else { self.keep.every })?;
+            match scope.is_some() && !polls {
+                true => self.wait_for_all(&mut fetcher)?,
+                false => _ = fetcher.wait(if polls { self.pause_between() } else { self.keep.every })?,
+            }
             polls = false;
             self.answered();
             if scope.is_none() && self.make_room.swap(false, Ordering::SeqCst) {
@@ -233,6 +257,20 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         Ok(Own::Ended)
     }
 
+    /// Waits on the first mailbox, and wakes when another one has lost its connection meanwhile.
+    fn wait_for_all(&self, fetcher: &mut Fetcher<'_>) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let left = self.keep.every.saturating_sub(begun.elapsed());
+            let news = fetcher.wait(left.min(self.pause_between()))?;
+            self.answered();
+            let lost = self.without.load(Ordering::SeqCst) > 0;
+            if news == News::Some || lost || self.is_over() || begun.elapsed() >= self.keep.every {
+                return Ok(());
+            }
+        }
+    }
+
     /// Every mailbox but the first gets a connection of its own, once.
     fn look_after_others<'scope>(
         &'scope self,
@@ -242,11 +280,11 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         if fetcher.options.mailboxes.len() == 1 && !fetcher.options.mailboxes[0].contains(['*', '%']) {
             return Ok(());
         }
-        let (targets, _) = super::pick::mailboxes(&mut fetcher.imap, &fetcher.options.mailboxes)?;
+        let (targets, _) = fetcher.targets()?;
         for target in targets.into_iter().skip(1) {
             let new = self.waited_on.lock().is_ok_and(|mut waited_on| waited_on.insert(target.name.clone()));
             if new {
-                scope.spawn(move || self.other(&target.name));
+                scope.spawn(move || self.other(&Target { status: None, ..target }));
             }
         }
         Ok(())

@@ -1,11 +1,13 @@
 //! Where a download goes: every message becomes a file in `tmp/`, and whole ones go on in groups to be made durable.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
+use super::descriptors;
 use super::group::Whole;
 use super::progress::Progress;
 use crate::durable;
@@ -28,6 +30,8 @@ pub(super) struct Spool {
     uidvalidity: u32,
     asked: Uids,
     got: Uids,
+    /// Came with nothing in them; most servers that say so cannot read the message just now.
+    empty: BTreeMap<u32, Fetched>,
     next: u64,
     open: Option<(String, File, u64)>,
     group: Vec<Whole>,
@@ -58,6 +62,7 @@ impl Spool {
             uidvalidity,
             asked: Uids::default(),
             got: Uids::default(),
+            empty: BTreeMap::new(),
             next: 0,
             open: None,
             group: Vec::new(),
@@ -77,6 +82,19 @@ impl Spool {
     /// What came whole.
     pub fn got(&self) -> &Uids {
         &self.got
+    }
+
+    /// Which of these came empty.
+    pub fn empty(&self, uids: &Uids) -> Uids {
+        self.empty.keys().copied().filter(|uid| uids.contains(*uid) && !self.got.contains(*uid)).collect()
+    }
+
+    /// This one is empty indeed.
+    pub fn believe_empty(&mut self, uid: u32) -> io::Result<()> {
+        let Some(message) = self.empty.remove(&uid) else { return Ok(()) };
+        self.begin(0)?;
+        self.keep(message);
+        Ok(())
     }
 
     /// True if going on makes no sense: the disk, or who takes the groups, failed.
@@ -113,25 +131,36 @@ impl Spool {
         Ok(true)
     }
 
-    fn end(&mut self, message: Fetched) -> io::Result<()> {
-        let Some((tmp, file, size)) = self.open.take() else { return Ok(()) };
+    fn end(&mut self, message: Fetched) {
+        if let Some((_, _, 0)) = self.open {
+            self.drop_open();
+            if self.asked.contains(message.uid) {
+                self.empty.insert(message.uid, message);
+            }
+        } else {
+            self.keep(message);
+        }
+    }
+
+    fn keep(&mut self, message: Fetched) {
+        let Some((tmp, file, size)) = self.open.take() else { return };
         if !self.asked.contains(message.uid) || self.got.contains(message.uid) {
             // Nobody asked for it: a server that is confused about UIDs, or worse.
             let _ = self.maildir.discard(&tmp);
-            return Ok(());
+            return;
         }
         self.got.insert(message.uid);
         self.progress.message();
         self.octets += size;
         self.group.push(Whole::new(&self.source, self.uidvalidity, &message, tmp, file, size));
         self.hand_over(false);
-        Ok(())
     }
 
     /// Groups go when somebody waits for one, or when they are so large that we wait for somebody.
     fn hand_over(&mut self, at_once: bool) {
-        let large = self.group.len() >= LARGEST_GROUP || self.octets >= LARGEST_OCTETS;
-        let small = self.group.len() < SMALL_GROUP && self.octets < SMALL_OCTETS;
+        let most = descriptors::largest_group(LARGEST_GROUP);
+        let large = self.group.len() >= most || self.octets >= LARGEST_OCTETS;
+        let small = self.group.len() < SMALL_GROUP.min(most) && self.octets < SMALL_OCTETS;
         if self.group.is_empty() || small && !at_once {
             return;
         }
@@ -170,7 +199,8 @@ impl Sink for SpoolSink {
     }
 
     fn end(&mut self, message: Fetched) -> io::Result<()> {
-        self.0.borrow_mut().end(message)
+        self.0.borrow_mut().end(message);
+        Ok(())
     }
 
     fn forget(&mut self) {

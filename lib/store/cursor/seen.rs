@@ -22,6 +22,15 @@ pub struct Pending {
     pub flags: String,
 }
 
+/// Something that is still to be done on the server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owed {
+    /// Since when, in seconds since 1970.
+    pub since: i64,
+    /// What, in the word of the run that fetched it; lines of older versions do not say.
+    pub after: Option<String>,
+}
+
 /// A message that was passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
@@ -48,6 +57,8 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owed: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub paid: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
@@ -62,7 +73,9 @@ pub struct Seen {
     pub(super) taken: Uids,
     pub(super) pending: Vec<Pending>,
     pub(super) matched: HashSet<String>,
-    pub(super) owed: BTreeMap<u32, i64>,
+    /// What the run that announced them owes with them.
+    pub(super) pending_after: Option<String>,
+    pub(super) owed: BTreeMap<u32, Owed>,
     pub(super) skipped: BTreeMap<u32, Skipped>,
     pub(super) settled: bool,
 }
@@ -116,12 +129,15 @@ impl Seen {
         if let Some(taken) = taken {
             self.skipped.retain(|uid, _| !taken.contains(*uid));
             if let Some(since) = line.owed {
-                self.owed.extend(taken.iter().map(|uid| (uid, since)));
+                let owed = Owed { since, after: line.after.clone() };
+                self.owed.extend(taken.iter().map(|uid| (uid, owed.clone())));
             }
             self.taken.extend(&taken);
             self.pending.clear();
+            self.pending_after = None;
         }
         if !line.pending.is_empty() {
+            self.pending_after = line.after;
             self.pending = line.pending;
         }
         if let Some(paid) = paid {
@@ -158,8 +174,13 @@ impl Seen {
         &self.pending
     }
 
-    /// With what something is still to be done on the server, and since when (seconds since 1970).
-    pub fn owed(&self) -> &BTreeMap<u32, i64> {
+    /// What the run that announced the pending ones was to do with them on the server.
+    pub fn pending_after(&self) -> Option<&str> {
+        self.pending_after.as_deref()
+    }
+
+    /// With what something is still to be done on the server, and what.
+    pub fn owed(&self) -> &BTreeMap<u32, Owed> {
         &self.owed
     }
 
