@@ -112,12 +112,12 @@ impl<'a> Open<'a> {
         if start < self.until {
             return true;
         }
-        if let Some(boundary) = self.boundary.take() {
-            if let Some(next) = self.next(&boundary, start) {
-                self.until = next;
-                self.boundary = Some(boundary);
-                return true;
-            }
+        if let Some(boundary) = self.boundary.take()
+            && let Some(next) = self.next(&boundary, start)
+        {
+            self.until = next;
+            self.boundary = Some(boundary);
+            return true;
         }
         self.enter(start);
         false
