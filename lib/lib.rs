@@ -26,13 +26,13 @@
 //! | [`retry`] | when to try again, as plain functions |
 //! | [`process`] | run an argv, never a shell line, with a time limit |
 //! | [`watch`] | a directory changed: a hint to look |
-//! | [`stop`] | INT, TERM, HUP: a flag that wakes every wait |
+//! | [`stop`] | INT, TERM, HUP, USR1: flags that wake every wait; threads that can be ended alone |
 //! | [`cli`] | options that mean the same everywhere; how a program ends |
 //! | [`mail`] | address, compose, parts, transfer encodings, safe names, content sniffing, mailbox names, UID sets; who is proven to have sent it |
 //! | [`record`] | the JSON records, read and write |
 //! | [`config`] | the configuration file, and how a server is reached |
 //! | [`rules`] | which rule acts on a file, why, and with which command |
-//! | [`store`] | Maildir, cursor, journal, ledger, spool, heartbeat; each file's header is its table of states |
+//! | [`store`] | Maildir, cursor, journal, ledger, spool, proofs, heartbeat; each file's header is its table of states |
 //! | [`net`] | a line with limits, TLS, SMTP submission, IMAP with literals straight to a sink, TXT records |
 //! | [`secret`] | passwords: where they come from; never shown |
 //! | [`job`] | inject, queue, fetch, dissect, act, loop |
@@ -46,7 +46,8 @@
 //!   the cursor takes the UIDs → print.
 //! - **dissect**: parts → the wanted ones decoded aside → sync the group → rename, never over another → journal → print.
 //! - **act**: file and message → the first rule that matches (who sent it is proven, where it asks) → claim → print or run → settle.
-//! - **loop**: a thread an account fetches and waits for news; a thread a loop dissects and acts on whatever is pending.
+//! - **loop**: a thread an account (and one a further mailbox) fetches and waits for news, or a thread watches a directory;
+//!   bounded queues hand on what is new; a thread a loop dissects, another acts, and each also looks at whatever is pending.
 //!
 //! The directories are the queues: a stage asks its own memory what is not finished (cursor, journal, ledger), so it does
 //! not matter where an earlier run died.

@@ -110,6 +110,16 @@ fn sent_at_once_bcc_taken_out_and_a_lone_dot_ends_it() {
     );
 }
 
+/// The work grows with the recipients, not with their square; the kernel ends it at so many seconds of processor time.
+#[test]
+fn many_recipients_cost_little_each() {
+    let bench = Bench::new();
+    let list: Vec<String> = (0..60_000).map(|n| format!("n{n}@x")).collect();
+    bench.write("m", format!("From: a@x.example\nTo: {}\n\nhi\n", list.join(",\n ")));
+    let line = "ulimit -t 25; exec mail-inject -n -t --smtp smtp://127.0.0.1:9 < m > out";
+    bench.sh(line).timeout(600).run().ok();
+}
+
 /// Also where a dot may end the input, no line of it is in memory.
 #[test]
 fn a_line_of_any_length_is_taken_in_little_memory() {
