@@ -11,11 +11,13 @@ mod compress;
 mod crowded;
 mod cut;
 mod endure;
+mod fake;
 mod foretell;
 mod hostile;
 mod lies;
 mod login;
 mod progress;
+mod sparse;
 mod stay;
 
 /// A mailbox on a sandbox, and a user who fetches from it.

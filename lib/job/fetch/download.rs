@@ -14,14 +14,14 @@ use super::spool::{Spool, SpoolSink};
 use super::{Fetcher, Options};
 use crate::error::{Error, Kind, Result};
 use crate::mail::uids::Uids;
-use crate::net::imap::Imap;
+use crate::net::imap::{Imap, LONGEST_SET};
 use crate::report;
 use crate::secret;
 use crate::stop;
 use crate::store::cursor::Skipped;
 
-/// Servers limit a command's length; 8 KiB is safe with all of them (RFC 7162 section 4).
-const LONGEST_SET: usize = 7000;
+/// So many characters has a UID with what separates it from the next, at most.
+const ONE_UID: usize = 11;
 /// With the newest first, so many come in the server's order.
 const NEWEST_TOGETHER: usize = 64;
 /// So many broken lines without a message in between, and we give up on this mailbox for now.
@@ -176,9 +176,12 @@ impl Load<'_, '_, '_, '_, '_> {
             let spool = self.spool.borrow();
             asked.iter().filter(|uid| !spool.got().contains(*uid)).collect()
         };
-        let Some(first) = missing.iter().next() else { return Ok(()) };
-        let listed = self.fetcher.imap.search(first, Some(&format!("UID {missing}")))?;
-        let withheld: Uids = listed.into_iter().filter(|uid| missing.contains(*uid)).collect();
+        let mut withheld = Uids::default();
+        for piece in missing.pieces(LONGEST_SET) {
+            let first = piece.iter().next().unwrap_or(1);
+            let listed = self.fetcher.imap.search(first, Some(&format!("UID {piece}")))?;
+            listed.into_iter().filter(|uid| piece.contains(*uid)).for_each(|uid| withheld.insert(uid));
+        }
         let empty = self.spool.borrow().empty(&withheld);
         let (empty, withheld) = withheld.iter().partition::<Vec<u32>, _>(|uid| empty.contains(*uid));
         self.pass_over(&withheld.into_iter().collect(), "the server gave no body");
@@ -192,16 +195,17 @@ impl Load<'_, '_, '_, '_, '_> {
     }
 }
 
-/// The first of these, at most `width`, and no more than fit on a line.
+/// The first of these, at most `width`, and no more than fit on a line however they are written.
 fn set_of(rest: &[u32], width: usize) -> Uids {
-    let mut number = width.min(rest.len());
-    loop {
-        let set: Uids = rest[..number].iter().copied().collect();
-        if number == 1 || set.to_string().len() <= LONGEST_SET {
-            return set;
-        }
-        number = number.div_ceil(2);
-    }
+    let (mut length, mut run, mut before) = (0, 0, None);
+    let fit = rest.iter().take_while(|uid| {
+        // A range is told by its ends.
+        let goes_on = before.replace(**uid).is_some_and(|before: u32| before.abs_diff(**uid) == 1);
+        run = if goes_on { run + 1 } else { 1 };
+        length += if run > 2 { 0 } else { ONE_UID };
+        length <= LONGEST_SET
+    });
+    fit.take(width.max(1)).copied().collect()
 }
 
 impl Options {

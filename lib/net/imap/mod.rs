@@ -32,6 +32,10 @@ pub use login::is_crowded;
 pub use tap::Sink;
 use tap::{Shared, Tap};
 
+/// The longest text of a set of UIDs in a command. Servers limit a command's length; 8 KiB is safe with all of them
+/// (RFC 7162 section 4).
+pub const LONGEST_SET: usize = 7000;
+
 /// A session that is logged in.
 pub struct Imap {
     session: imap::Session<Tap>,
@@ -165,9 +169,13 @@ impl Imap {
 
     /// What the server says of these messages besides their bodies: sizes, dates, flags.
     pub fn describe(&mut self, uids: &Uids) -> Result<Vec<Fetched>> {
-        let command = format!("UID FETCH {uids} (UID RFC822.SIZE INTERNALDATE FLAGS)");
-        let responses = self.collect("looking at messages", &command)?;
-        Ok(responses.iter().filter_map(|response| fetched::read(response)).map(|(one, _)| one).collect())
+        let mut described = Vec::new();
+        for piece in uids.pieces(LONGEST_SET) {
+            let command = format!("UID FETCH {piece} (UID RFC822.SIZE INTERNALDATE FLAGS)");
+            let responses = self.collect("looking at messages", &command)?;
+            described.extend(responses.iter().filter_map(|one| fetched::read(one)).map(|(one, _)| one));
+        }
+        Ok(described)
     }
 
     /// Runs a command whose FETCH, LIST and STATUS responses are read here.
