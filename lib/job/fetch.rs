@@ -268,10 +268,11 @@ impl<'a> Fetcher<'a> {
 
     /// True if everything that there is has been seen.
     fn is_old_news(&self, seen: &Seen, stands: &Opened) -> bool {
-        let first = self.options.pick.first(seen);
+        let now = jiff::Timestamp::now().as_second();
+        let is_old = |next| self.options.pick.is_old_news(seen, next, now);
         seen.uidvalidity() == stands.uidvalidity
             && stands.uidvalidity.is_some_and(|number| number != 0)
-            && (stands.exists == 0 || stands.uidnext.is_some_and(|next| next <= first))
+            && (stands.exists == 0 || stands.uidnext.is_some_and(is_old))
     }
 
     fn look(&mut self, name: &str, group: &mut Group, out: &Out<'_, '_>) -> Result<Status> {
@@ -292,7 +293,7 @@ impl<'a> Fetcher<'a> {
             return Ok(Status::DONE);
         }
         self.unlooked = false;
-        let picked = self.options.pick.look(&mut self.imap, &group.cursor)?;
+        let picked = self.options.pick.look(&mut self.imap, &group.cursor, opened.uidnext)?;
         self.fetch(name, group, picked, out)
     }
 
@@ -313,9 +314,7 @@ impl<'a> Fetcher<'a> {
                 one.uid
             ));
         }
-        if !picked.gone.is_empty() {
-            group.cursor.take(&picked.gone, Vec::new())?;
-        }
+        group.cursor.note(&picked.verdict)?;
         let mut all = true;
         if !picked.wanted.is_empty() {
             let mut known = self.known(group)?;

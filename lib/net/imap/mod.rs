@@ -144,7 +144,8 @@ impl Imap {
         })
     }
 
-    /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending.
+    /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending; and the last one of
+    /// the mailbox, which `n:*` names even where its UID is below n (section 9).
     pub fn search(&mut self, first: u32, criteria: Option<&str>) -> Result<Vec<u32>> {
         self.shared.borrow_mut().news = false;
         let query = match criteria {
@@ -160,8 +161,7 @@ impl Imap {
             self.ask("searching", |session| session.run_command_and_check_ok(format!("UID SEARCH {query}")));
         let found = self.shared.borrow_mut().found.take();
         done?;
-        // `n:*` names the last message even where its UID is below n (RFC 9051 section 9).
-        let mut uids: Vec<u32> = found.unwrap_or_default().into_iter().filter(|uid| *uid >= first).collect();
+        let mut uids = found.unwrap_or_default();
         uids.sort_unstable();
         uids.dedup();
         Ok(uids)
