@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use flags::Flags;
 pub use incoming::Incoming;
@@ -48,6 +48,9 @@ pub struct NewMessage {
     pub keywords: Vec<String>,
 }
 
+/// After a change of ours both directories are read once more, so long after it: a little less than IDLE's look.
+const DOUBT: Duration = Duration::from_millis(900);
+
 /// One mailbox, shared by all sessions.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -64,6 +67,8 @@ struct State {
     version: u64,
     retired: bool,
     stamp: Stamp,
+    /// When we last dated a change of our own: a stranger's that came while it was made has the same date.
+    doubt: Option<Instant>,
     list: UidList,
 }
 
@@ -98,7 +103,7 @@ impl Mailbox {
         uidnext = messages.iter().map(|m| m.uid + 1).max().unwrap_or(1).max(uidnext);
         let kept = messages.iter().map(|m| (m.uid, m.base.as_str(), m.keywords.as_slice()));
         let list = UidList::write(&dir, uidvalidity, uidnext, kept)?;
-        let state = State { uidnext, messages, version: 1, retired: false, stamp, list };
+        let state = State { uidnext, messages, version: 1, retired: false, stamp, doubt: None, list };
         let mailbox = Mailbox { dir, uidvalidity, state: Mutex::new(state), watchers: Mutex::default() };
         mailbox.adopt(&mut mailbox.lock(), strangers)?;
         Ok(mailbox)
@@ -342,7 +347,8 @@ impl Mailbox {
 
     fn scan(&self, always: bool) -> io::Result<()> {
         let mut state = self.lock();
-        if state.retired || (!always && scan::is_fresh(&self.dir, &state.stamp)) {
+        let is_sure = state.doubt.is_none_or(|since| since.elapsed() < DOUBT);
+        if state.retired || (!always && is_sure && scan::is_fresh(&self.dir, &state.stamp)) {
             return Ok(());
         }
         let version = state.version;
@@ -355,7 +361,7 @@ impl Mailbox {
         }
         state.take_in(&mut found);
         self.adopt(&mut state, found)?;
-        state.stamp = stamp;
+        (state.stamp, state.doubt) = (stamp, None);
         if state.version != version {
             drop(state);
             self.ring();
@@ -422,7 +428,7 @@ impl Mailbox {
     /// After a change of our own the dates are ours again, unless there was a stranger's change before it.
     fn restamp(&self, state: &mut State, fresh: bool) {
         if fresh {
-            state.stamp = scan::stamp(&self.dir);
+            (state.stamp, state.doubt) = (scan::stamp(&self.dir), Some(Instant::now()));
         }
     }
 
@@ -466,5 +472,25 @@ impl State {
         if changed || self.messages.len() != before {
             self.version = next;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_file_that_came_with_a_change_of_ours_is_found() {
+        let home = tempfile::tempdir().unwrap();
+        for sub in ["tmp", "new", "cur"] {
+            fs::create_dir(home.path().join(sub)).unwrap();
+        }
+        let mailbox = Mailbox::open(home.path().to_path_buf(), || 1).unwrap();
+        fs::write(home.path().join("new/stranger"), "Subject: x\r\n\r\n").unwrap();
+        // What a change of ours does that began before and ends only now.
+        mailbox.restamp(&mut mailbox.lock(), true);
+        mailbox.lock().doubt = Instant::now().checked_sub(DOUBT);
+        mailbox.refresh().unwrap();
+        assert_eq!(mailbox.lock().messages.len(), 1);
     }
 }
