@@ -321,9 +321,7 @@ impl<'a> Fetcher<'a> {
             let loaded = download::run(self, name, group, &mut known, &picked.wanted, out)?;
             all = loaded.skipped.is_empty();
             // It did not come, however often that was said already.
-            if !all {
-                status.add(Kind::Protocol);
-            }
+            status.merge(loaded.status);
             for one in group.skip(loaded.skipped, out)? {
                 report::trouble(format_args!(
                     "{}: UID {} skipped: {}; it is asked for again next time",

@@ -12,7 +12,7 @@ use super::known::Known;
 use super::progress::Progress;
 use super::spool::{Spool, SpoolSink};
 use super::{Fetcher, Options};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Status};
 use crate::mail::uids::Uids;
 use crate::net::imap::{Imap, LONGEST_SET};
 use crate::report;
@@ -31,6 +31,8 @@ const MOST_VAIN: usize = 20;
 pub(super) struct Loaded {
     /// What was there and did not come.
     pub skipped: Vec<Skipped>,
+    /// What that means: 75 where a line broke over it or the server put it off, else 76.
+    pub status: Status,
     /// What ended it early.
     pub trouble: Option<Error>,
 }
@@ -61,14 +63,21 @@ pub(super) fn run(
         });
         let progress = Progress::new(&options.account, name, wanted.len());
         let spool = Rc::new(RefCell::new(Spool::new(&maildir, &source, uidvalidity, give, progress)));
-        let mut load = Load { fetcher, name, uidvalidity, spool: spool.clone(), out, skipped: Vec::new() };
+        let mut load = Load { fetcher, name, uidvalidity, spool: spool.clone(), out, passed: Vec::new() };
         let loaded = load.all(wanted);
-        let skipped = load.skipped;
+        let mut passed = load.passed;
+        if loaded.is_err() {
+            // Where no line held, the messages are not to blame.
+            passed.retain(|(_, kind)| !kind.is_temporary());
+        }
+        let mut status = Status::DONE;
+        passed.iter().for_each(|(_, kind)| status.add(*kind));
+        let skipped = passed.into_iter().map(|(one, _)| one).collect();
         let here = spool.borrow_mut().finish();
         drop(spool);
         let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         stored?;
-        Ok(Loaded { skipped, trouble: here.or(loaded.err()) })
+        Ok(Loaded { skipped, status, trouble: here.or(loaded.err()) })
     })
 }
 
@@ -78,7 +87,8 @@ struct Load<'a, 'f, 'o, 'p, 'r> {
     uidvalidity: u32,
     spool: Rc<RefCell<Spool>>,
     out: &'o Out<'p, 'r>,
-    skipped: Vec<Skipped>,
+    /// What was passed over, and of what kind the trouble with it was.
+    passed: Vec<(Skipped, Kind)>,
 }
 
 impl Load<'_, '_, '_, '_, '_> {
@@ -102,7 +112,7 @@ impl Load<'_, '_, '_, '_, '_> {
                     }
                     if got.len() == before && number == 1 {
                         rest.remove(0);
-                        self.pass_over(&asked, &error.to_string());
+                        self.pass_over(&asked, &error.to_string(), error.kind());
                     }
                     rest.retain(|uid| !got.contains(*uid));
                     // Where nothing came at all, the first one is the suspect.
@@ -116,11 +126,19 @@ impl Load<'_, '_, '_, '_, '_> {
                     rest.retain(|uid| !spool.got().contains(*uid));
                     width = 1;
                 }
-                done => {
-                    if let Err(no) = done {
-                        report::detail(&no);
+                Err(no) => {
+                    report::detail(&no);
+                    vain += 1;
+                    if no.kind().is_temporary() && vain > MOST_VAIN {
+                        return Err(no);
                     }
-                    self.complain(&asked)?;
+                    self.complain(&asked, no.kind())?;
+                    rest.remove(0);
+                    width = 1;
+                }
+                Ok(()) => {
+                    vain = 0;
+                    self.complain(&asked, Kind::Protocol)?;
                     rest.drain(..number);
                     width = width.saturating_mul(2).min(most);
                 }
@@ -170,7 +188,8 @@ impl Load<'_, '_, '_, '_, '_> {
 
     /// What was asked for and did not come, or came without a body (NIL): it was expunged meanwhile (Dovecot says
     /// NIL then), unless the server still lists it.
-    fn complain(&mut self, asked: &Uids) -> Result<()> {
+    fn complain(&mut self, asked: &Uids, kind: Kind) -> Result<()> {
+        let kind = if kind.is_temporary() { kind } else { Kind::Protocol };
         self.doubt_empty(asked)?;
         let missing: Uids = {
             let spool = self.spool.borrow();
@@ -184,14 +203,14 @@ impl Load<'_, '_, '_, '_, '_> {
         }
         let empty = self.spool.borrow().empty(&withheld);
         let (empty, withheld) = withheld.iter().partition::<Vec<u32>, _>(|uid| empty.contains(*uid));
-        self.pass_over(&withheld.into_iter().collect(), "the server gave no body");
-        self.pass_over(&empty.into_iter().collect(), "the server gave an empty body");
+        self.pass_over(&withheld.into_iter().collect(), "the server gave no body", kind);
+        self.pass_over(&empty.into_iter().collect(), "the server gave an empty body", kind);
         Ok(())
     }
 
-    fn pass_over(&mut self, uids: &Uids, reason: &str) {
-        let skipped = |uid| Skipped { uid, size: None, reason: reason.to_string() };
-        self.skipped.extend(uids.iter().map(skipped));
+    fn pass_over(&mut self, uids: &Uids, reason: &str, kind: Kind) {
+        let skipped = |uid| (Skipped { uid, size: None, reason: reason.to_string() }, kind);
+        self.passed.extend(uids.iter().map(skipped));
     }
 }
 
