@@ -16,7 +16,7 @@ use crate::net::imap::{Imap, News, Opened};
 use crate::report::{self, Records};
 use crate::secret;
 use crate::stop;
-use crate::store::cursor::{Cursor, Seen};
+use crate::store::cursor::{Cursor, Seen, Skipped};
 use crate::store::maildir::{self, Maildir};
 
 mod after;
@@ -306,20 +306,14 @@ impl<'a> Fetcher<'a> {
 
     fn fetch(&mut self, name: &str, group: &mut Group, picked: Picked, out: &Out<'_, '_>) -> Result<Status> {
         let mut status = Status::DONE;
-        for one in group.skip(picked.large, out)? {
-            let size = one.size.unwrap_or_default();
-            report::say(format_args!(
-                "{}: UID {} skipped: {size} octets are more than --max-size allows",
-                self.options.of(name),
-                one.uid
-            ));
-        }
+        self.skip_large(name, group, picked.large, out)?;
         group.cursor.note(&picked.verdict)?;
         let mut all = true;
         if !picked.wanted.is_empty() {
             let mut known = self.known(group)?;
             let loaded = download::run(self, name, group, &mut known, &picked.wanted, out)?;
-            all = loaded.skipped.is_empty();
+            all = loaded.skipped.is_empty() && loaded.large.is_empty();
+            self.skip_large(name, group, loaded.large, out)?;
             // It did not come, however often that was said already.
             status.merge(loaded.status);
             for one in group.skip(loaded.skipped, out)? {
@@ -342,6 +336,24 @@ impl<'a> Fetcher<'a> {
         }
         group.cursor.tidy()?;
         Ok(status)
+    }
+
+    fn skip_large(
+        &self,
+        name: &str,
+        group: &mut Group,
+        large: Vec<Skipped>,
+        out: &Out<'_, '_>,
+    ) -> Result<()> {
+        for one in group.skip(large, out)? {
+            let size = one.size.unwrap_or_default();
+            report::say(format_args!(
+                "{}: UID {} skipped: {size} octets are more than --max-size allows",
+                self.options.of(name),
+                one.uid
+            ));
+        }
+        Ok(())
     }
 
     /// The mailbox, opened for reading if it is not.

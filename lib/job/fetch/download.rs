@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 
 use super::group::{Group, Out, Whole, nobody_reads};
 use super::known::Known;
+use super::pick::too_large;
 use super::progress::Progress;
 use super::spool::{Spool, SpoolSink};
 use super::{Fetcher, Options};
@@ -33,6 +34,8 @@ pub(super) struct Loaded {
     pub skipped: Vec<Skipped>,
     /// What that means: 75 where a line broke over it or the server put it off, else 76.
     pub status: Status,
+    /// What came and was larger than is wanted.
+    pub large: Vec<Skipped>,
     /// What ended it early.
     pub trouble: Option<Error>,
 }
@@ -62,7 +65,14 @@ pub(super) fn run(
             Ok(())
         });
         let progress = Progress::new(&options.account, name, wanted.len());
-        let spool = Rc::new(RefCell::new(Spool::new(&maildir, &source, uidvalidity, give, progress)));
+        let spool = Rc::new(RefCell::new(Spool::new(
+            &maildir,
+            &source,
+            uidvalidity,
+            options.pick.max_size,
+            give,
+            progress,
+        )));
         let mut load = Load { fetcher, name, uidvalidity, spool: spool.clone(), out, passed: Vec::new() };
         let loaded = load.all(wanted);
         let mut passed = load.passed;
@@ -73,11 +83,12 @@ pub(super) fn run(
         let mut status = Status::DONE;
         passed.iter().for_each(|(_, kind)| status.add(*kind));
         let skipped = passed.into_iter().map(|(one, _)| one).collect();
+        let large = spool.borrow().large().iter().map(|(uid, size)| too_large(*uid, *size)).collect();
         let here = spool.borrow_mut().finish();
         drop(spool);
         let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         stored?;
-        Ok(Loaded { skipped, status, trouble: here.or(loaded.err()) })
+        Ok(Loaded { skipped, large, status, trouble: here.or(loaded.err()) })
     })
 }
 

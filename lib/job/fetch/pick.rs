@@ -1,5 +1,6 @@
 //! Which messages of a mailbox are wanted, and which mailboxes of an account.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::error::{Error, Kind, Result};
@@ -134,19 +135,20 @@ fn larger(imap: &mut Imap, first: u32, most: u64, wanted: &[u32]) -> Result<Vec<
     }
     let wanted: Uids = wanted.iter().copied().collect();
     let found = imap.search(first, Some(&format!("LARGER {most}")))?;
-    let large: Uids = found.into_iter().filter(|uid| wanted.contains(*uid)).collect();
-    if large.is_empty() {
+    let found: Uids = found.into_iter().filter(|uid| wanted.contains(*uid)).collect();
+    if found.is_empty() {
         return Ok(Vec::new());
     }
-    let described = imap.describe(&large)?;
-    Ok(large
-        .iter()
-        .map(|uid| {
-            let size = described.iter().find(|one| one.uid == uid).and_then(|one| one.size);
-            let size = size.filter(|size| *size > u64::from(most)).or(Some(u64::from(most) + 1));
-            Skipped { uid, size, reason: "larger than --max-size allows".into() }
-        })
-        .collect())
+    // What the search alone calls large shows its size when it comes.
+    let described = imap.describe(&found)?.into_iter().filter(|one| found.contains(one.uid));
+    let sizes: BTreeMap<u32, u64> = described.filter_map(|one| Some((one.uid, one.size?))).collect();
+    let large = sizes.into_iter().filter(|(_, size)| *size > u64::from(most));
+    Ok(large.map(|(uid, size)| too_large(uid, size)).collect())
+}
+
+/// What is remembered of a message that `--max-size` passes over.
+pub(super) fn too_large(uid: u32, size: u64) -> Skipped {
+    Skipped { uid, size: Some(size), reason: "larger than --max-size allows".into() }
 }
 
 /// A mailbox to be looked at.
