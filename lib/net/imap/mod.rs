@@ -30,7 +30,7 @@ mod value;
 pub use fetched::Fetched;
 pub use login::is_crowded;
 pub use tap::Sink;
-use tap::{Shared, Tap};
+use tap::{Idle, Shared, Tap};
 
 /// A session that is logged in.
 pub struct Imap {
@@ -115,29 +115,23 @@ impl Imap {
 
     /// Opens a mailbox for reading only.
     pub fn examine(&mut self, name: &str) -> Result<Opened> {
-        let wire = mailbox::to_wire(name);
-        self.open(name, |session| session.examine(&wire))
+        self.open(name, "EXAMINE")
     }
 
     /// Opens a mailbox so that it can be changed.
     pub fn select(&mut self, name: &str) -> Result<Opened> {
-        let wire = mailbox::to_wire(name);
-        self.open(name, |session| session.select(&wire))
+        self.open(name, "SELECT")
     }
 
-    fn open(
-        &mut self,
-        name: &str,
-        exchange: impl FnOnce(&mut imap::Session<Tap>) -> imap::Result<imap::types::Mailbox>,
-    ) -> Result<Opened> {
-        let opened = self.ask(&format!("opening mailbox {name:?}"), exchange)?;
+    fn open(&mut self, name: &str, verb: &str) -> Result<Opened> {
+        (self.shared.borrow_mut().exists, self.shared.borrow_mut().numbers) = (None, (None, None));
+        let command = format!("{verb} {}", quoted(&mailbox::to_wire(name)));
+        self.change(&format!("opening mailbox {name:?}"), &command)?;
+        let mut shared = self.shared.borrow_mut();
         // The EXISTS of the opening itself is no news.
-        self.shared.borrow_mut().news = false;
-        Ok(Opened {
-            uidvalidity: opened.uid_validity,
-            uidnext: opened.uid_next,
-            exists: self.shared.borrow().exists.unwrap_or(opened.exists),
-        })
+        shared.news = false;
+        let (uidvalidity, uidnext) = shared.numbers;
+        Ok(Opened { uidvalidity, uidnext, exists: shared.exists.unwrap_or_default() })
     }
 
     /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending.
@@ -255,28 +249,24 @@ impl Imap {
         if self.has_news() {
             return Ok(News::Some);
         }
-        self.shared.borrow_mut().idle_starts = true;
-        let done = self.ask("waiting for news (IDLE)", |session| {
-            let mut handle = session.idle();
-            handle.timeout(limit).keepalive(false);
-            handle.wait_while(|response| !matches!(response, imap::types::UnsolicitedResponse::Exists(_)))
-        });
-        let mut shared = self.shared.borrow_mut();
-        let unanswered = std::mem::take(&mut shared.idle_starts) | std::mem::take(&mut shared.idling);
-        if done.is_ok() && unanswered {
-            drop(shared);
-            self.spent = true;
-            // The crate says DONE, and does not say what came of it.
-            return Err(Error::new(
-                Kind::Temporary,
-                self.words("waiting for news (IDLE)"),
-                "no answer to DONE",
-            ));
+        self.shared.borrow_mut().idle = Idle::Asked(limit);
+        let doing = "waiting for news (IDLE)";
+        let done = self.ask(doing, |session| session.run_command_and_check_ok("IDLE"));
+        let idle = std::mem::take(&mut self.shared.borrow_mut().idle);
+        let said_goodbye = self.shared.borrow().bye.is_some();
+        let wrong = |why| Error::new(Kind::Temporary, self.words(doing), why);
+        match (idle, done) {
+            (Idle::Done, Ok(())) => Ok(if self.has_news() { News::Some } else { News::None }),
+            (Idle::Done, Err(error)) if error.kind() == Kind::Temporary && !said_goodbye => {
+                Err(wrong("no answer to DONE"))
+            }
+            (_, Err(error)) => Err(error),
+            (_, Ok(())) => {
+                let error = wrong("the server says that it is over, and nobody ended it");
+                self.spent = true;
+                Err(error)
+            }
         }
-        Ok(match (done?, shared.news) {
-            (imap::extensions::idle::WaitOutcome::TimedOut, false) => News::None,
-            _ => News::Some,
-        })
     }
 
     /// Asks whether the server is still there.

@@ -40,15 +40,10 @@ impl Tap {
         let shared = self.shared.clone();
         let mut shared = shared.borrow_mut();
         if !line.starts_with(b"* ") {
-            if line.starts_with(b"+") && shared.idle_starts {
-                shared.idle_starts = false;
-                shared.idling = true;
-                self.out.extend_from_slice(line);
-                self.out.append(&mut self.held);
-                return Ok(Response::Dropped);
+            if line.starts_with(b"+") && shared.idle.begin() {
+                return Ok(Response::Text);
             }
             if !line.starts_with(b"+") {
-                (shared.idle_starts, shared.idling) = (false, false);
                 soothe(line, &mut shared);
                 if std::mem::take(&mut shared.packing) && shared.status.to_ascii_uppercase().starts_with("OK")
                 {
@@ -64,9 +59,8 @@ impl Tap {
             return Ok(match second {
                 "EXISTS" => {
                     (shared.exists, shared.news) = (Some(number), true);
-                    self.pass_or_hold(line, &shared)
+                    Response::Dropped
                 }
-                "RECENT" | "EXPUNGE" => self.pass_or_hold(line, &shared),
                 "FETCH" if shared.sink.is_some() => self.reading(line, Response::Fetch),
                 "FETCH" if shared.collected.is_some() => self.reading(line, Response::Collected),
                 // Flags that changed elsewhere are of no use to a one-way fetch.
@@ -87,16 +81,14 @@ impl Tap {
                 report::detail(format_args!("the server says: {said}"));
                 Response::Text
             }
-            "OK" if shared.idling || shared.idle_starts => Response::Text,
-            _ if shared.idling || shared.idle_starts => Response::Dropped,
-            "OK" if second.starts_with("[UIDVALIDITY") || second.starts_with("[UIDNEXT") => {
-                // QUIRK: some servers say more after the bracket than the crate can read.
-                let end = memchr::memchr(b']', line).map_or(line.len(), |at| at + 1);
-                line.truncate(end);
-                line.extend_from_slice(b" done\r\n");
-                Response::None
-            }
             "OK" => {
+                // QUIRK: some servers say more after the bracket than belongs there.
+                let number = words.next().and_then(|word| word.split(']').next()?.parse().ok());
+                match second {
+                    "[UIDVALIDITY" => shared.numbers.0 = number,
+                    "[UIDNEXT" => shared.numbers.1 = number,
+                    _ => {}
+                }
                 if let Some((_, _, words)) = bracketed(&text) {
                     shared.capabilities = words;
                 }
@@ -118,14 +110,6 @@ impl Tap {
         line.drain(..2);
         (self.begun, self.head) = (false, Vec::new());
         response
-    }
-
-    fn pass_or_hold(&mut self, line: &[u8], shared: &Shared) -> Response {
-        match shared.idle_starts {
-            true => self.held.extend_from_slice(line),
-            false => self.out.extend_from_slice(line),
-        }
-        Response::Dropped
     }
 }
 
