@@ -157,11 +157,19 @@ impl Imap {
         Ok(uids)
     }
 
-    /// What the server says of these messages besides their bodies: sizes, dates, flags.
+    /// What the server says of these messages besides their bodies: sizes, dates, flags; in the order of their UIDs.
     pub fn describe(&mut self, uids: &Uids) -> Result<Vec<Fetched>> {
-        let command = format!("UID FETCH {uids} (UID RFC822.SIZE INTERNALDATE FLAGS)");
-        let responses = self.collect("looking at messages", &command)?;
-        Ok(responses.iter().filter_map(|response| fetched::read(response)).map(|(one, _)| one).collect())
+        let mut described = Vec::new();
+        for piece in uids.pieces(LONGEST_SET, MOST_DESCRIBED) {
+            let command = format!("UID FETCH {piece} (UID RFC822.SIZE INTERNALDATE FLAGS)");
+            let responses = self.collect("looking at messages", &command)?;
+            described.extend(responses.iter().filter_map(|one| fetched::read(one)).map(|(one, _)| one));
+        }
+        // Each once, and none that nobody asked for: whoever owns the server says how many come.
+        described.sort_by_key(|one: &Fetched| one.uid);
+        described.dedup_by_key(|one| one.uid);
+        described.retain(|one| uids.contains(one.uid));
+        Ok(described)
     }
 
     /// Runs a command whose FETCH, LIST and STATUS responses are read here.
@@ -295,6 +303,11 @@ impl Imap {
         format!("{} at {}: {doing}", self.peer.name, self.peer.server)
     }
 }
+
+/// Servers take command lines of 8 KiB (RFC 7162 section 4); this leaves room for the rest of the command.
+const LONGEST_SET: usize = 7000;
+/// The descriptions that answer one command are kept until its end.
+const MOST_DESCRIBED: u64 = 20_000;
 
 /// What every server of IMAP4rev2 can do without saying so (RFC 9051 appendix E).
 const IN_REV2: &[&str] = &[

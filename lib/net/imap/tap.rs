@@ -15,10 +15,12 @@ use crate::report;
 
 mod idle;
 mod judge;
+mod measure;
 mod response;
 
 pub(super) use idle::Idle;
 pub(super) use judge::bracketed;
+use measure::Measure;
 
 /// Where messages go.
 pub trait Sink {
@@ -26,8 +28,8 @@ pub trait Sink {
     fn begin(&mut self, size: u64) -> io::Result<bool>;
     /// The next of its octets.
     fn write(&mut self, octets: &[u8]) -> io::Result<()>;
-    /// All of them came, and this is what the server says of the message.
-    fn end(&mut self, message: Fetched) -> io::Result<()>;
+    /// All of them came, and this is what the server says of the message. True if it is one that was wanted.
+    fn end(&mut self, message: Fetched) -> io::Result<bool>;
     /// What was begun belongs to no message after all.
     fn forget(&mut self);
 }
@@ -97,8 +99,9 @@ pub(super) struct Tap {
     response: Response,
     /// What came of that response, message literals left out.
     head: Vec<u8>,
-    /// The sink has a message of that response.
-    begun: bool,
+    /// The sink has a message of that response, of so many octets.
+    begun: Option<u64>,
+    measure: Measure,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -127,7 +130,8 @@ impl Tap {
             state: State::Line,
             response: Response::None,
             head: Vec::new(),
-            begun: false,
+            begun: None,
+            measure: Measure::default(),
         };
         (tap, shared)
     }

@@ -20,6 +20,9 @@ impl Tap {
         if self.response == Response::None {
             self.response = self.classify(&mut line)?;
         }
+        if self.response != Response::None {
+            self.measure.said(line.len() as u64)?;
+        }
         match self.response {
             Response::None => {
                 self.out.extend_from_slice(&line);
@@ -27,7 +30,10 @@ impl Tap {
             }
             Response::Text => self.response = Response::None,
             Response::Dropped => match literal(&line)? {
-                Some((_, size)) => self.state = drop_or_line(size),
+                Some((_, size)) => {
+                    self.measure.said(size)?;
+                    self.state = drop_or_line(size);
+                }
                 None => self.response = Response::None,
             },
             Response::Fetch | Response::Collected => self.collect(&line)?,
@@ -43,12 +49,14 @@ impl Tap {
             if line.starts_with(b"+") && shared.idle.begin() {
                 return Ok(Response::Text);
             }
-            if !line.starts_with(b"+") {
-                soothe(line, &mut shared);
-                if std::mem::take(&mut shared.packing) && shared.status.to_ascii_uppercase().starts_with("OK")
-                {
-                    self.pack();
-                }
+            if line.starts_with(b"+") {
+                self.measure.question()?;
+                return Ok(Response::None);
+            }
+            self.measure.answered();
+            soothe(line, &mut shared);
+            if std::mem::take(&mut shared.packing) && shared.status.to_ascii_uppercase().starts_with("OK") {
+                self.pack();
             }
             return Ok(Response::None);
         }
@@ -108,7 +116,7 @@ impl Tap {
     /// The response is read here; its `* ` is of no more use.
     fn reading(&mut self, line: &mut Vec<u8>, response: Response) -> Response {
         line.drain(..2);
-        (self.begun, self.head) = (false, Vec::new());
+        (self.begun, self.head) = (None, Vec::new());
         response
     }
 }
