@@ -39,6 +39,8 @@ pub struct Imap {
     capabilities: Vec<String>,
     peer: Peer,
     spent: bool,
+    /// The server announces IDLE and refuses it.
+    refuses_idle: bool,
 }
 
 /// A mailbox as the server presents it on EXAMINE.
@@ -83,12 +85,13 @@ impl Imap {
             return Err(Error::plain(Kind::Usage, what).hint("write imaps://host or imap://host"));
         }
         let (session, shared) = login::log_in(peer, fetch)?;
-        let mut imap = Imap { session, shared, capabilities: Vec::new(), peer: peer.clone(), spent: false };
+        let (capabilities, peer) = (Vec::new(), peer.clone());
+        let mut imap = Imap { session, shared, capabilities, peer, spent: false, refuses_idle: false };
         if imap.shared.borrow().capabilities.is_empty() {
             imap.ask("asking for capabilities", |session| session.run_command_and_check_ok("CAPABILITY"))?;
         }
         imap.capabilities = imap.shared.borrow().capabilities.clone();
-        if peer.compress {
+        if imap.peer.compress {
             imap.compress()?;
         }
         Ok(imap)
@@ -244,19 +247,35 @@ impl Imap {
         } else {
             self.words("the server does not compress")
         };
-        // Each connection would say it again.
-        static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-        if SAID.lock().is_ok_and(|mut said| said.insert(self.peer.server.to_string())) {
-            report::say(format_args!("{why}; going on without compression"));
-        }
+        self.say_once(&why, "going on without compression");
         Ok(())
     }
 
-    /// Waits for news of the open mailbox with IDLE (RFC 2177), at most this long. Returns at once if there are some.
-    pub fn idle(&mut self, limit: Duration) -> Result<News> {
-        if self.has_news() {
-            return Ok(News::Some);
+    /// Each connection would say it again.
+    fn say_once(&self, why: &dyn std::fmt::Display, so: &str) {
+        static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        let what = self.words(so);
+        if SAID.lock().is_ok_and(|mut said| said.insert(what)) {
+            report::say(format_args!("{why}; {so}"));
         }
+    }
+
+    /// True if the last command was answered with NO or BAD.
+    fn is_refused(&self) -> bool {
+        let status = self.shared.borrow().status.to_ascii_uppercase();
+        status.starts_with("NO") || status.starts_with("BAD")
+    }
+
+    /// Waits for news of the open mailbox with IDLE (RFC 2177), at most this long. Returns at once if there are some,
+    /// and with `None` where the server knows no IDLE or refuses it; it is not asked again over this connection.
+    pub fn idle(&mut self, limit: Duration) -> Result<Option<News>> {
+        if self.has_news() {
+            return Ok(Some(News::Some));
+        }
+        if self.refuses_idle || !self.has("IDLE") {
+            return Ok(None);
+        }
+        self.shared.borrow_mut().status.clear();
         self.shared.borrow_mut().idle = Idle::Asked(limit);
         let doing = "waiting for news (IDLE)";
         let done = self.ask(doing, |session| session.run_command_and_check_ok("IDLE"));
@@ -264,7 +283,13 @@ impl Imap {
         let said_goodbye = self.shared.borrow().bye.is_some();
         let wrong = |why| Error::new(Kind::Temporary, self.words(doing), why);
         match (idle, done) {
-            (Idle::Done, Ok(())) => Ok(if self.has_news() { News::Some } else { News::None }),
+            (Idle::Done, Ok(())) => Ok(Some(if self.has_news() { News::Some } else { News::None })),
+            (Idle::Asked(_), Err(error)) if self.is_refused() => {
+                // The line is as good as before.
+                (self.spent, self.refuses_idle) = (false, true);
+                self.say_once(&error, "asking for news every now and then instead");
+                Ok(None)
+            }
             (Idle::Done, Err(error)) if error.kind() == Kind::Temporary && !said_goodbye => {
                 Err(wrong("no answer to DONE"))
             }
