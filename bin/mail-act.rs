@@ -168,7 +168,7 @@ fn job(arguments: Arguments) -> Result<Status> {
         return Err(Error::plain(Kind::Usage, "no files to act on")
             .hint("name them, pipe their paths in, or see mail-act --help"));
     }
-    act::run(&options, act::from_reader(act::stdin()?, arguments.output.form()), &mut records)
+    act::run(&options, act::from_stdin(arguments.output.form())?, &mut records)
 }
 
 fn options(arguments: &Arguments) -> Result<Options> {

@@ -12,7 +12,7 @@
 //! floor 3  job/                the story of one program each; job/loop/ puts the others together
 //! floor 2  store/ net/ secret  places: the only floor that touches mail on disk or the network
 //! floor 1  mail/ record/ config/ rules   words: bytes in, values out; no disk, network or clock
-//! floor 0  error report durable retry process watch stop cli   ground: knows nothing of mail
+//! floor 0  error report durable retry process watch lines stop cli   ground: knows nothing of mail
 //! beside   sandbox/            the embedded server; uses floors 0 to 2, used by bin, demo and tests alone
 //! ```
 //!
@@ -26,6 +26,7 @@
 //! | [`retry`] | when to try again, as plain functions |
 //! | [`process`] | run an argv, never a shell line, with a time limit |
 //! | [`watch`] | a directory changed: a hint to look |
+//! | [`lines`] | lines from a pipe as they come, and when there are none |
 //! | [`stop`] | INT, TERM, HUP, USR1: flags that wake every wait; threads that can be ended alone |
 //! | [`cli`] | options that mean the same everywhere; how a program ends |
 //! | [`mail`] | address, compose, parts, transfer encodings, safe names, content sniffing, mailbox names, UID sets; who is proven to have sent it |
@@ -66,6 +67,7 @@ pub mod config;
 pub mod durable;
 pub mod error;
 pub mod job;
+pub mod lines;
 pub mod mail;
 pub mod net;
 pub mod process;

@@ -108,6 +108,13 @@ pub enum Form {
     Json,
 }
 
+impl Form {
+    /// The byte that ends each record.
+    pub fn end(self) -> u8 {
+        if self == Form::Nul { 0 } else { b'\n' }
+    }
+}
+
 /// True once a write to stdout found that nobody reads it any more: finish what is in hand, then end by SIGPIPE.
 pub fn reader_gone() -> bool {
     READER_GONE.load(Ordering::Relaxed)

@@ -171,6 +171,22 @@ fn a_burst_of_commands_is_claimed_with_few_writes() {
 }
 
 #[test]
+fn what_a_pipe_holds_is_claimed_together_and_nobody_waits_for_more() {
+    let desk = Desk::new("");
+    let paths = desk.pdfs(300);
+    let steps = desk.0.path("steps");
+    let once = desk.act(&["--once", "--", "lp"]).env("MAILLOOP_STEPS", &steps);
+    assert_eq!(once.stdin(paths[..299].join("\n")).run().ok().lines().len(), 299);
+    let appends = String::from_utf8(desk.0.read("steps")).unwrap();
+    let appends = appends.lines().filter(|line| line.ends_with("append")).count();
+    assert_eq!(appends, 2, "one for each 256");
+    // A writer that sends nothing more before it has an answer gets one.
+    let script = "mkfifo to from; mail-act --once -- lp <to >from & exec 7>to 8<from; \
+                  for n in 0299 0000; do echo in/$n.pdf >&7; [ $n = 0000 ] || head -n 1 <&8; done; exec 7>&-; cat <&8; wait $!";
+    assert_eq!(desk.0.sh(script).run().ok().lines(), ["lp ./in/0299.pdf"]);
+}
+
+#[test]
 fn what_a_reader_that_left_did_not_get_is_free_again() {
     let desk = Desk::new("");
     let paths = desk.pdfs(200).join(" ");

@@ -33,7 +33,7 @@ mod start;
 mod tell;
 mod transfer;
 pub use auth::show as show_auth;
-pub use items::{Item, from_paths, from_reader, stdin};
+pub use items::{Item, from_input, from_paths, from_stdin};
 pub use memory::Memory;
 pub use orders::Orders;
 pub(crate) use pending::GONE;
@@ -96,14 +96,13 @@ pub fn run(
     records: &mut Records<'_>,
 ) -> Result<Status> {
     let mut actor = Actor::open(options, false, records)?;
-    let items = items.into_iter();
-    // Whoever writes to our stdin may wait for an answer before there is more.
-    actor.may_wait = items.size_hint().1.is_some();
     for item in items {
         if actor.is_over() {
             break;
         }
         match item {
+            // Whoever feeds us may wait for an answer before there is more.
+            Ok(Item::Pause) => actor.flush()?,
             Ok(item) => {
                 actor.act(item)?;
             }
@@ -118,7 +117,6 @@ pub fn run(
 /// A file that one of the rules has settled is not pending for the others. What is unknown is reported each time.
 pub fn pending(options: &Options, outs: &[PathBuf], records: &mut Records<'_>) -> Result<Status> {
     let mut actor = Actor::open(options, true, records)?;
-    actor.may_wait = true;
     for out in outs {
         if let Err(error) = actor.journal(out)? {
             actor.trouble(&error);

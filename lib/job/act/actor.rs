@@ -34,9 +34,7 @@ pub(super) struct Actor<'a, 'r> {
     /// How many files wait until their sender can be told.
     pub(super) waiting: u32,
     pub(super) status: Status,
-    /// Whether commands may be gathered to be claimed together.
-    pub(super) may_wait: bool,
-    /// What is gathered.
+    /// Commands that are gathered to be claimed together.
     pub(super) group: Vec<Waiting<'a>>,
 }
 
@@ -63,7 +61,6 @@ impl<'a, 'r> Actor<'a, 'r> {
                 .map(|auth| Prover::new(auth, reads.then_some(options.state.as_path()), claims)),
             waiting: 0,
             status: Status::DONE,
-            may_wait: false,
             group: Vec::new(),
         })
     }

@@ -116,6 +116,7 @@ impl Subject {
                 record.state = "present".into();
                 Ok(Subject { path, record, given: false })
             }
+            Item::Pause => Err(Error::plain(Kind::Internal, "a pause is nothing to act on")),
         }
     }
 

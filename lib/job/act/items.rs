@@ -2,16 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
+use crate::lines::{Lines, Next};
 use crate::record::File;
 use crate::report::Form;
-use crate::stop::{self, Woken};
 
 /// One thing to act on.
 #[derive(Clone, Debug)]
@@ -20,6 +19,8 @@ pub enum Item {
     Path(PathBuf),
     /// A file and the message it came in.
     Record(Box<File>),
+    /// Nothing more for the moment: what is in hand should be finished now.
+    Pause,
 }
 
 /// Arguments are always paths.
@@ -27,49 +28,47 @@ pub fn from_paths(paths: Vec<PathBuf>) -> impl Iterator<Item = Result<Item>> {
     paths.into_iter().map(|path| Ok(Item::Path(path)))
 }
 
-/// Paths that end in a newline or NUL, or file records as JSON lines, as `form` says; never guessed. A line that is
-/// no record is an error (65) and the next is taken.
-pub fn from_reader(reader: impl BufRead, form: Form) -> impl Iterator<Item = Result<Item>> {
-    let end = if form == Form::Nul { b'\0' } else { b'\n' };
-    let pieces = reader.split(end).filter(|piece| !piece.as_ref().is_ok_and(Vec::is_empty));
-    pieces.map(move |piece| {
-        let bytes = piece.map_err(|why| Error::reading("standard input", why).with_kind(Kind::Io))?;
-        if form != Form::Json {
-            return Ok(Item::Path(OsString::from_vec(bytes).into()));
-        }
-        let line = String::from_utf8(bytes)
-            .map_err(|why| Error::new(Kind::Data, "cannot read a file record", why.utf8_error()))?;
-        File::read(&line).map(|file| Item::Record(Box::new(file)))
+/// Paths that end in a newline or NUL, or file records as JSON lines, as `form` says; never guessed; from `input` as they
+/// come. A line that is no record is an error (65) and the next is taken. Ends when we are asked to end.
+pub fn from_input(input: impl Read + AsFd, form: Form) -> impl Iterator<Item = Result<Item>> {
+    Lines::new(input, form.end()).map(move |next| match next? {
+        Next::Line(line) => read(line, form),
+        Next::Pause => Ok(Item::Pause),
     })
 }
 
-/// stdin, which ends, as at the end of a file, once we are asked to end, instead of waiting for more.
-pub fn stdin() -> Result<impl BufRead> {
-    let own = io::stdin().as_fd().try_clone_to_owned();
-    let own = own.map_err(|why| Error::reading("standard input", why).with_kind(Kind::Io))?;
-    Ok(BufReader::new(Patient(own.into())))
+/// [`from_input`] on standard input, read without a buffer of the standard library in between.
+pub fn from_stdin(form: Form) -> Result<impl Iterator<Item = Result<Item>>> {
+    let input = io::stdin().as_fd().try_clone_to_owned();
+    let input = input.map_err(|why| Error::reading("standard input", why).with_kind(Kind::Io))?;
+    Ok(from_input(fs::File::from(input), form))
 }
 
-struct Patient(fs::File);
-
-impl Read for Patient {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let year = Duration::from_secs(365 * 24 * 3600);
-        match stop::wait(&[self.0.as_fd()], year)? {
-            Woken::Stopped => Ok(0),
-            _ => self.0.read(buffer),
-        }
+fn read(line: Vec<u8>, form: Form) -> Result<Item> {
+    if form != Form::Json {
+        return Ok(Item::Path(OsString::from_vec(line).into()));
     }
+    let line = String::from_utf8(line)
+        .map_err(|why| Error::new(Kind::Data, "cannot read a file record", why.utf8_error()))?;
+    File::read(&line).map(|file| Item::Record(Box::new(file)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+
+    fn items(text: &[u8], form: Form) -> impl Iterator<Item = Result<Item>> {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(text).unwrap();
+        from_input(reader, form)
+    }
 
     fn paths(text: &[u8], form: Form) -> Vec<PathBuf> {
-        let items = from_reader(text, form).map(|item| match item.unwrap() {
-            Item::Path(path) => path,
-            Item::Record(file) => file.path.0.unwrap(),
+        let items = items(text, form).filter_map(|item| match item.unwrap() {
+            Item::Path(path) => Some(path),
+            Item::Record(file) => file.path.0,
+            Item::Pause => None,
         });
         items.collect()
     }
@@ -81,7 +80,7 @@ mod tests {
         assert_eq!(paths(br#"{"v":1,"kind":"file","path":"./x"}"#, Form::Json), [PathBuf::from("./x")]);
         // A name that looks like a record is a name.
         assert_eq!(paths(b"{\"v\":1}", Form::Lines), [PathBuf::from("{\"v\":1}")]);
-        let bad = from_reader(&b"{}\n\xff\n"[..], Form::Json).filter_map(Result::err);
+        let bad = items(b"{}\n\xff\n", Form::Json).filter_map(Result::err);
         assert_eq!(bad.map(|error| error.status()).collect::<Vec<_>>(), [65, 65]);
     }
 }

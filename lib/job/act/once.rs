@@ -69,7 +69,7 @@ impl<'a> Actor<'a, '_> {
         let Some(argv) = self.may(known, &order)? else { return Ok(()) };
         let (key, again) = (order.key(known), self.again_of(&order));
         self.group.push(Waiting { known: known.clone(), order, argv, key, again });
-        match self.may_wait && self.group.len() < TOGETHER {
+        match self.group.len() < TOGETHER {
             true => Ok(()),
             false => self.flush(),
         }
