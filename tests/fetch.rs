@@ -12,6 +12,7 @@ mod crowded;
 mod cut;
 mod endure;
 mod fake;
+mod flood;
 mod foretell;
 mod hostile;
 mod lies;

@@ -207,7 +207,7 @@ impl Load<'_, '_, '_, '_, '_> {
             asked.iter().filter(|uid| !spool.got().contains(*uid)).collect()
         };
         let mut withheld = Uids::default();
-        for piece in missing.pieces(LONGEST_SET) {
+        for piece in missing.pieces(LONGEST_SET, u64::MAX) {
             let first = piece.iter().next().unwrap_or(1);
             let listed = self.fetcher.imap.search(first, Some(&format!("UID {piece}")))?;
             listed.into_iter().filter(|uid| piece.contains(*uid)).for_each(|uid| withheld.insert(uid));

@@ -1,6 +1,7 @@
 //! Before there is a session: the greeting and STARTTLS, read byte by byte from the bare line.
 
 use std::io::{Read, Write};
+use std::time::Instant;
 
 use super::tap::bracketed;
 use crate::error::{Error, Kind, Result};
@@ -9,11 +10,15 @@ use crate::report;
 
 /// Greetings and answers to STARTTLS are one short line.
 const LONGEST_GREETING: usize = 8192;
+/// So many lines may stand before the answer to STARTTLS.
+const MOST_LINES: usize = 100;
 
 /// Reads the greeting byte by byte: nothing of what follows may be read ahead in plain text. Gives the capabilities in
 /// it, if there are some.
 pub(super) fn greet(wire: &mut Wire) -> Result<Vec<String>> {
+    in_time(wire);
     let line = bare_line(wire, "waiting for the greeting")?;
+    wire.set_deadline(None);
     let server = wire.peer().server.clone();
     let wrong = |kind, why: &str| Err(Error::new(kind, format!("cannot use {server}"), why));
     let upper = line.to_ascii_uppercase();
@@ -33,7 +38,8 @@ pub(super) fn start_tls(wire: &mut Wire) -> Result<()> {
     let server = wire.peer().server.clone();
     wire.write_all(b"s1 STARTTLS\r\n")
         .map_err(|why| Error::network(format!("cannot ask {server} for STARTTLS"), why))?;
-    loop {
+    in_time(wire);
+    for _ in 0..MOST_LINES {
         let line = bare_line(wire, "waiting for the answer to STARTTLS")?;
         if line.starts_with("* ") {
             continue; // Nothing said before the handshake is believed.
@@ -45,6 +51,13 @@ pub(super) fn start_tls(wire: &mut Wire) -> Result<()> {
         }
         return wire.start_tls();
     }
+    let why = format!("it said {MOST_LINES} lines, and none that answers STARTTLS");
+    Err(Error::new(Kind::Protocol, format!("cannot protect the line to {server}"), why))
+}
+
+/// What comes next has to be there within one time limit, however it drips.
+fn in_time(wire: &mut Wire) {
+    wire.set_deadline(Instant::now().checked_add(wire.peer().timeout));
 }
 
 fn bare_line(wire: &mut Wire, doing: &str) -> Result<String> {

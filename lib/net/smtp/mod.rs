@@ -5,7 +5,7 @@
 //! this machine. `send` tells what is known of each recipient, and says "unknown" where nobody can know.
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli;
 use crate::config::{Peer, Scheme, Tls};
@@ -158,7 +158,9 @@ impl Smtp {
     }
 
     fn reply_within(&mut self, limit: Duration) -> io::Result<Reply> {
+        self.wire.set_deadline(Instant::now().checked_add(limit));
         let reply = self.replies.read(&mut self.wire, limit);
+        self.wire.set_deadline(None);
         match &reply {
             Ok(reply) => {
                 report::trace(format_args!("S: {reply}"));

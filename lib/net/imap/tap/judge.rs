@@ -20,6 +20,9 @@ impl Tap {
         if self.response == Response::None {
             self.response = self.classify(&mut line)?;
         }
+        if self.response != Response::None {
+            self.measure.said(line.len() as u64)?;
+        }
         match self.response {
             Response::None => {
                 self.out.extend_from_slice(&line);
@@ -27,7 +30,10 @@ impl Tap {
             }
             Response::Text => self.response = Response::None,
             Response::Dropped => match literal(&line)? {
-                Some((_, size)) => self.state = drop_or_line(size),
+                Some((_, size)) => {
+                    self.measure.said(size)?;
+                    self.state = drop_or_line(size);
+                }
                 None => self.response = Response::None,
             },
             Response::Fetch | Response::Collected => self.collect(&line)?,
@@ -40,20 +46,17 @@ impl Tap {
         let shared = self.shared.clone();
         let mut shared = shared.borrow_mut();
         if !line.starts_with(b"* ") {
-            if line.starts_with(b"+") && shared.idle_starts {
-                shared.idle_starts = false;
-                shared.idling = true;
-                self.out.extend_from_slice(line);
-                self.out.append(&mut self.held);
-                return Ok(Response::Dropped);
+            if line.starts_with(b"+") && shared.idle.begin() {
+                return Ok(Response::Text);
             }
-            if !line.starts_with(b"+") {
-                (shared.idle_starts, shared.idling) = (false, false);
-                soothe(line, &mut shared);
-                if std::mem::take(&mut shared.packing) && shared.status.to_ascii_uppercase().starts_with("OK")
-                {
-                    self.pack();
-                }
+            if line.starts_with(b"+") {
+                self.measure.question()?;
+                return Ok(Response::None);
+            }
+            self.measure.answered();
+            soothe(line, &mut shared);
+            if std::mem::take(&mut shared.packing) && shared.status.to_ascii_uppercase().starts_with("OK") {
+                self.pack();
             }
             return Ok(Response::None);
         }
@@ -64,9 +67,8 @@ impl Tap {
             return Ok(match second {
                 "EXISTS" => {
                     (shared.exists, shared.news) = (Some(number), true);
-                    self.pass_or_hold(line, &shared)
+                    Response::Dropped
                 }
-                "RECENT" | "EXPUNGE" => self.pass_or_hold(line, &shared),
                 "FETCH" if shared.sink.is_some() => self.reading(line, Response::Fetch),
                 "FETCH" if shared.collected.is_some() => self.reading(line, Response::Collected),
                 // Flags that changed elsewhere are of no use to a one-way fetch.
@@ -87,16 +89,14 @@ impl Tap {
                 report::detail(format_args!("the server says: {said}"));
                 Response::Text
             }
-            "OK" if shared.idling || shared.idle_starts => Response::Text,
-            _ if shared.idling || shared.idle_starts => Response::Dropped,
-            "OK" if second.starts_with("[UIDVALIDITY") || second.starts_with("[UIDNEXT") => {
-                // QUIRK: some servers say more after the bracket than the crate can read.
-                let end = memchr::memchr(b']', line).map_or(line.len(), |at| at + 1);
-                line.truncate(end);
-                line.extend_from_slice(b" done\r\n");
-                Response::None
-            }
             "OK" => {
+                // QUIRK: some servers say more after the bracket than belongs there.
+                let number = words.next().and_then(|word| word.split(']').next()?.parse().ok());
+                match second {
+                    "[UIDVALIDITY" => shared.numbers.0 = number,
+                    "[UIDNEXT" => shared.numbers.1 = number,
+                    _ => {}
+                }
                 if let Some((_, _, words)) = bracketed(&text) {
                     shared.capabilities = words;
                 }
@@ -116,16 +116,8 @@ impl Tap {
     /// The response is read here; its `* ` is of no more use.
     fn reading(&mut self, line: &mut Vec<u8>, response: Response) -> Response {
         line.drain(..2);
-        (self.begun, self.head) = (false, Vec::new());
+        (self.begun, self.head) = (None, Vec::new());
         response
-    }
-
-    fn pass_or_hold(&mut self, line: &[u8], shared: &Shared) -> Response {
-        match shared.idle_starts {
-            true => self.held.extend_from_slice(line),
-            false => self.out.extend_from_slice(line),
-        }
-        Response::Dropped
     }
 }
 
