@@ -21,6 +21,7 @@ mod missing;
 mod progress;
 mod sparse;
 mod stay;
+mod together;
 
 /// A mailbox on a sandbox, and a user who fetches from it.
 struct Post {

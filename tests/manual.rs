@@ -62,6 +62,15 @@ fn mail_sandbox_1_names_every_option() {
     assert_named(&page("mail-sandbox.1"), "mail-sandbox", &[]);
 }
 
+#[test]
+fn mail_fetch_1_names_every_option() {
+    let page = page("mail-fetch.1");
+    assert_named(&page, "mail-fetch", &[]);
+    for short in ["-a", "-C", "-n", "-j", "-0", "-c", "-q", "-v"] {
+        assert!(bold(&page).contains(short), "{short} is not in the manual page");
+    }
+}
+
 /// The keys that the parser offers in the place of one that nobody knows, after `before`.
 fn keys(before: &str) -> Vec<String> {
     let text = format!("{before}nobody-knows-this = 1\n");

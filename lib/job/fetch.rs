@@ -5,6 +5,7 @@
 //! paths are printed. A process that dies anywhere on that way leaves what the next run finishes or fetches again.
 //! While one group is made durable the next one comes over the line.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, Once};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::store::cursor::{Cursor, Seen, Skipped};
 use crate::store::maildir::{self, Maildir};
 
 mod after;
+mod claim;
 mod crew;
 mod descriptors;
 mod download;
@@ -33,9 +35,11 @@ mod spool;
 
 pub use after::After;
 pub use crew::run_all;
+use keep::shortened;
 pub use keep::{Keep, keep};
 pub use pick::Pick;
 
+use claim::Claim;
 use descriptors::Counted;
 use group::{Group, Out, nobody_reads};
 use known::Known;
@@ -93,6 +97,19 @@ impl Options {
     }
 }
 
+/// Each account once; one that is named again is told.
+pub fn once_each(all: Vec<Options>) -> Vec<Options> {
+    let mut once: Vec<Options> = Vec::new();
+    for one in all {
+        let same = |have: &Options| have.account == one.account && have.maildir == one.maildir;
+        match once.iter().any(same) {
+            true => report::say(format_args!("account {} is named twice; once is enough", one.account)),
+            false => once.push(one),
+        }
+    }
+    once
+}
+
 /// Fetches all mailboxes once, one after the other. Trouble with one mailbox is told and the others go on.
 pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
     let mut fetcher = Fetcher::connect(options)?;
@@ -101,6 +118,9 @@ pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
     fetcher.finish();
     Ok(status)
 }
+
+/// So long after it could not be looked at a mailbox is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(120);
 
 /// A connection that fetches again and again.
 pub struct Fetcher<'a> {
@@ -112,6 +132,13 @@ pub struct Fetcher<'a> {
     lasting: bool,
     /// The one mailbox that this connection is for; its name is a name, whatever it looks like as a word.
     only: Option<Target>,
+    /// The mailboxes that there were at the last pass.
+    found: Vec<Target>,
+    /// The first mailbox was looked at: what comes now, the server announces.
+    looked: bool,
+    /// Mailboxes that there are not, and what was last told of others: nothing is told in every pass.
+    missing: BTreeSet<String>,
+    told: BTreeMap<String, String>,
     /// It was opened without a look at what is there: the server will not announce what came before that.
     unlooked: bool,
     /// So often the mailbox is asked for where the server knows no IDLE; as often as somebody waits, unless shorter.
@@ -129,6 +156,10 @@ impl<'a> Fetcher<'a> {
             open: None,
             lasting: true,
             only: None,
+            found: Vec::new(),
+            looked: false,
+            missing: BTreeSet::new(),
+            told: BTreeMap::new(),
             unlooked: false,
             poll: Duration::MAX,
             _counted: Counted::new(),
@@ -141,7 +172,9 @@ impl<'a> Fetcher<'a> {
     }
 
     fn pass_to(&mut self, out: &Out<'_, '_>) -> Result<Status> {
+        self.looked = false;
         let (targets, mut status) = self.survey()?;
+        self.found.clone_from(&targets);
         // The first mailbox comes last, so that it is the open one afterwards and can be waited on.
         for (at, target) in targets.iter().enumerate().rev() {
             match self.tolerant(target, at == 0 && self.lasting, out) {
@@ -164,9 +197,14 @@ impl<'a> Fetcher<'a> {
     fn survey(&mut self) -> Result<(Vec<Target>, Status)> {
         let mut status = Status::DONE;
         let (targets, missing) = self.targets()?;
+        let before = std::mem::take(&mut self.missing);
         for error in missing {
             status.add(error.kind());
-            report::trouble(error.context(&self.options.account));
+            let text = error.to_string();
+            if !before.contains(&text) {
+                report::trouble(error.context(&self.options.account));
+            }
+            self.missing.insert(text);
         }
         Ok((targets, status))
     }
@@ -197,10 +235,16 @@ impl<'a> Fetcher<'a> {
     fn tolerant(&mut self, target: &Target, stay: bool, out: &Out<'_, '_>) -> Result<Status> {
         match self.mailbox(target, stay, out) {
             Err(error) if !self.imap.is_spent() && is_only_this_mailbox(error.kind()) => {
-                report::trouble(&error);
+                let told = self.told.insert(target.name.clone(), error.to_string());
+                if told != Some(error.to_string()) {
+                    report::trouble(&error);
+                }
                 Ok(error.kind().into())
             }
-            done => done,
+            done => {
+                self.told.remove(&target.name);
+                done
+            }
         }
     }
 
@@ -216,13 +260,14 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, or refuses it, it is asked
-    /// for news after that.
+    /// Waits for news in the first mailbox, or until it is to be tried again, at most this long; where the server knows no
+    /// IDLE, or refuses it, it is asked for news after that.
     pub fn wait(&mut self, limit: Duration) -> Result<News> {
-        if self.open.is_none() {
-            // It could not be opened; the next pass will say so again.
-            stop::sleep(limit);
-            return Ok(News::None);
+        if !self.looked {
+            // Another mailbox may be open, or the news of this one be known and told at once.
+            stop::doze(limit.min(self.poll).min(shortened(TRY_AGAIN)));
+            self.imap.noop()?;
+            return Ok(News::Some);
         }
         if std::mem::take(&mut self.unlooked) {
             return Ok(News::Some);
@@ -230,7 +275,7 @@ impl<'a> Fetcher<'a> {
         if let Some(news) = self.imap.idle(limit)? {
             return Ok(news);
         }
-        stop::sleep(limit.min(self.poll));
+        stop::doze(limit.min(self.poll));
         self.imap.noop()?;
         Ok(if self.imap.has_news() { News::Some } else { News::None })
     }
@@ -245,13 +290,21 @@ impl<'a> Fetcher<'a> {
         if self.options.dry_run {
             return self.foretell(target);
         }
-        let mut group = self.group(target)?;
+        let source = maildir::source(&self.options.account, &target.name);
+        // Who is at work there serves it for us; but who waits for its news has to look with their own eyes.
+        let claim = match stay {
+            true => Claim::await_turn(&self.options.maildir, &source),
+            false => Claim::take(&self.options.maildir, &source),
+        };
+        let Some(_claim) = claim else { return Ok(Status::DONE) };
+        let mut group = self.group(target, source)?;
         group.recover(out)?;
         let mut status = match &target.status {
             // Where nothing is new nothing is opened.
             Some(stands) if !stay && self.is_old_news(&group.cursor, stands) => Status::DONE,
             _ => self.look(&target.name, &mut group, out)?,
         };
+        self.looked |= stay;
         if !group.cursor.owed().is_empty() && !stop::requested() && !self.imap.is_spent() {
             status.merge(after::settle(self, &target.name, &mut group)?);
         }
@@ -259,13 +312,12 @@ impl<'a> Fetcher<'a> {
     }
 
     /// The Maildir and the cursor of a mailbox, locked.
-    fn group(&self, target: &Target) -> Result<Group> {
+    fn group(&self, target: &Target, source: String) -> Result<Group> {
         let Options { account, peer, maildir, after, .. } = self.options;
         let mut maildir = Maildir::create(maildir)?;
         if let Some(directory) = directory_of(target)? {
             maildir = maildir.subfolder(&directory)?;
         }
-        let source = maildir::source(account, &target.name);
         let cursor = Cursor::open(&maildir.dir, &source, account, &target.name, peer.timeout)?;
         Ok(Group { maildir, source, cursor, owes: (*after != After::Keep).then(|| after.to_string()) })
     }

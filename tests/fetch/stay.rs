@@ -230,15 +230,8 @@ fn a_mailbox_that_looks_like_an_exclusion_is_waited_on_alone() {
             "C: a{tag} EXAMINE \"{name}\"\nS: * 0 EXISTS\nS: * OK [UIDVALIDITY 5] x\nS: * OK [UIDNEXT 1] x\nS: a{tag} OK x\n"
         )
     };
-    let first = format!(
-        "{login}{}{}{}{}C: a6 IDLE
-S: + idling
-CLOSE",
-        list(2),
-        open(3, "!top"),
-        open(4, "INBOX"),
-        list(5)
-    );
+    let first =
+        format!("{login}{}{}{}C: a5 IDLE\nS: + idling\nCLOSE", list(2), open(3, "!top"), open(4, "INBOX"));
     // It connected while the first was served.
     let own = open(2, "!top").replace("0 EXISTS", "1 EXISTS").replace("UIDNEXT 1", "UIDNEXT 2");
     let own = format!(
