@@ -23,7 +23,8 @@ fn bold(page: &str) -> BTreeSet<String> {
 /// The long options in a help text.
 fn options(help: &str) -> BTreeSet<String> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    let named = lines.filter_map(|line| line.split([' ', ',', '=', '.', '[']).find(|word| word.starts_with("--")));
+    let named =
+        lines.filter_map(|line| line.split([' ', ',', '=', '.', '[']).find(|word| word.starts_with("--")));
     named.filter(|word| !["--quiet", "--verbose"].contains(word)).map(str::to_owned).collect()
 }
 
