@@ -197,7 +197,8 @@ impl Attempt<'_> {
         self.forget_capabilities();
         match client.authenticate(&*line, script) {
             // QUIRK: servers exist that announce SASL-IR and then call it a syntax error.
-            Err((Crate::Bad(_), client)) => self.authenticate(client, script, false),
+            // One that asked something first understood it.
+            Err((Crate::Bad(_), client)) if !script.was_asked() => self.authenticate(client, script, false),
             done => done,
         }
     }

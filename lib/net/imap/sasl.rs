@@ -103,6 +103,11 @@ impl Script {
         }
     }
 
+    /// True once the server asked for more than was said with the command.
+    pub fn was_asked(&self) -> bool {
+        self.next.get() > 1
+    }
+
     /// It is all said anew.
     pub fn restart(&self) {
         self.next.set(0);
