@@ -11,6 +11,7 @@ mod compress;
 mod crowded;
 mod cut;
 mod endure;
+mod flood;
 mod foretell;
 mod hostile;
 mod lies;

@@ -114,6 +114,8 @@ pub struct Fetcher<'a> {
     only: Option<Target>,
     /// It was opened without a look at what is there: the server will not announce what came before that.
     unlooked: bool,
+    /// So often the mailbox is asked for where the server knows no IDLE; as often as somebody waits, unless shorter.
+    poll: Duration,
     _counted: Counted,
 }
 
@@ -128,6 +130,7 @@ impl<'a> Fetcher<'a> {
             lasting: true,
             only: None,
             unlooked: false,
+            poll: Duration::MAX,
             _counted: Counted::new(),
         })
     }
@@ -213,7 +216,8 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, [`News::None`] after it.
+    /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, or refuses it, it is asked
+    /// for news after that.
     pub fn wait(&mut self, limit: Duration) -> Result<News> {
         if self.open.is_none() {
             // It could not be opened; the next pass will say so again.
@@ -223,12 +227,12 @@ impl<'a> Fetcher<'a> {
         if std::mem::take(&mut self.unlooked) {
             return Ok(News::Some);
         }
-        if self.imap.has("IDLE") {
-            return self.imap.idle(limit);
+        if let Some(news) = self.imap.idle(limit)? {
+            return Ok(news);
         }
-        stop::sleep(limit);
+        stop::sleep(limit.min(self.poll));
         self.imap.noop()?;
-        Ok(News::None)
+        Ok(if self.imap.has_news() { News::Some } else { News::None })
     }
 
     /// Says goodbye.

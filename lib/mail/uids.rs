@@ -63,6 +63,40 @@ impl Uids {
     }
 }
 
+impl Uids {
+    /// The same in pieces of at most `most` UIDs each, none of which takes more than `length` octets to write (at least
+    /// one range of two long numbers, 21).
+    pub fn pieces(&self, length: usize, most: u64) -> Vec<Uids> {
+        let (mut pieces, mut piece, mut room, mut left) = (Vec::new(), Uids::default(), length, most.max(1));
+        for (first, last) in &self.0 {
+            let mut from = *first;
+            loop {
+                let end = u64::from(from).saturating_add(left - 1).min(u64::from(*last)) as u32;
+                let costs = format!("{from}:{end},").len();
+                if costs > room && !piece.is_empty() {
+                    pieces.push(std::mem::take(&mut piece));
+                    (room, left) = (length, most.max(1));
+                    continue;
+                }
+                piece.0.push((from, end));
+                (room, left) = (room.saturating_sub(costs), left - (u64::from(end - from) + 1));
+                if left == 0 {
+                    pieces.push(std::mem::take(&mut piece));
+                    (room, left) = (length, most.max(1));
+                }
+                if end == *last {
+                    break;
+                }
+                from = end + 1;
+            }
+        }
+        if !piece.is_empty() {
+            pieces.push(piece);
+        }
+        pieces
+    }
+}
+
 impl FromIterator<u32> for Uids {
     fn from_iter<I: IntoIterator<Item = u32>>(uids: I) -> Self {
         let mut set = Uids::default();
@@ -120,6 +154,22 @@ mod tests {
             prop_assert_eq!(&set.to_string().parse::<Uids>().unwrap(), &set);
             prop_assert!(set.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
             prop_assert_eq!(set.first_gap(), (1..).find(|uid| !plain.contains(uid)).unwrap());
+        }
+    }
+
+    #[test]
+    fn pieces_fit_and_are_the_whole() {
+        let sparse: Uids = (1..40_000u32).step_by(2).map(|uid| uid * 100_000).collect();
+        let dense: Uids = "5:50004,4294967295".parse().unwrap();
+        for (uids, least) in [(sparse, 3), (dense, 3), (Uids::default(), 0)] {
+            let pieces = uids.pieces(7000, 20_000);
+            let mut again = Uids::default();
+            for piece in &pieces {
+                assert!(piece.to_string().len() <= 7000 && (1..=20_000).contains(&piece.len()));
+                again.extend(piece);
+            }
+            assert!(pieces.len() >= least, "{}", pieces.len());
+            assert_eq!((again, pieces.iter().map(Uids::len).sum::<u64>()), (uids.clone(), uids.len()));
         }
     }
 

@@ -131,29 +131,28 @@ impl Spool {
         Ok(true)
     }
 
-    fn end(&mut self, message: Fetched) {
+    fn end(&mut self, message: Fetched) -> bool {
         if let Some((_, _, 0)) = self.open {
             self.drop_open();
-            if self.asked.contains(message.uid) {
-                self.empty.insert(message.uid, message);
-            }
+            self.asked.contains(message.uid) && self.empty.insert(message.uid, message).is_none()
         } else {
-            self.keep(message);
+            self.keep(message)
         }
     }
 
-    fn keep(&mut self, message: Fetched) {
-        let Some((tmp, file, size)) = self.open.take() else { return };
+    fn keep(&mut self, message: Fetched) -> bool {
+        let Some((tmp, file, size)) = self.open.take() else { return false };
         if !self.asked.contains(message.uid) || self.got.contains(message.uid) {
             // Nobody asked for it: a server that is confused about UIDs, or worse.
             let _ = self.maildir.discard(&tmp);
-            return;
+            return false;
         }
         self.got.insert(message.uid);
         self.progress.message();
         self.octets += size;
         self.group.push(Whole::new(&self.source, self.uidvalidity, &message, tmp, file, size));
         self.hand_over(false);
+        true
     }
 
     /// Groups go when somebody waits for one, or when they are so large that we wait for somebody.
@@ -198,9 +197,8 @@ impl Sink for SpoolSink {
         written.map_err(|why| spool.fail("cannot write a message into", why))
     }
 
-    fn end(&mut self, message: Fetched) -> io::Result<()> {
-        self.0.borrow_mut().end(message);
-        Ok(())
+    fn end(&mut self, message: Fetched) -> io::Result<bool> {
+        Ok(self.0.borrow_mut().end(message))
     }
 
     fn forget(&mut self) {
