@@ -385,3 +385,32 @@ fn somebody_is_told_once() {
     let mut fresh = Ledger::open(temp.path(), NOW).unwrap();
     assert!(fresh.was_told(n).unwrap() && fresh.before(&key).unwrap().unwrap().told);
 }
+
+#[test]
+fn a_ledger_that_lost_something_is_not_begun_anew() {
+    let temp = tempfile::tempdir().unwrap();
+    let (log, rows) = (temp.path().join("act/ledger"), temp.path().join("act/rows"));
+    let keys: Vec<Key> = (0..3).map(|n| key("r", &n.to_string(), None)).collect();
+    let mut ledger = Ledger::open(temp.path(), NOW).unwrap();
+    ledger.claim_all(keys.iter().map(emitted).collect()).unwrap();
+    let whole = std::fs::read(&log).unwrap();
+    let two: Vec<u8> = whole.split_inclusive(|byte| *byte == b'\n').take(2).flatten().copied().collect();
+    for less in [&whole[..whole.len() - 9], &two, b""] {
+        std::fs::write(&log, less).unwrap();
+        let error = Ledger::open(temp.path(), NOW).unwrap_err();
+        assert!(error.status() == 74 && error.to_string().contains("held 3 claims"), "{error}");
+        assert_eq!(ledger.before(&keys[2]).unwrap_err().status(), 74, "also by one that has it open");
+        std::fs::remove_file(&log).unwrap();
+        assert_eq!(Ledger::open(temp.path(), NOW).unwrap_err().status(), 74, "nor where it is gone");
+        // Put back, from a copy too, it is as good as before.
+        std::fs::write(&log, &whole).unwrap();
+        assert_eq!(all_states(temp.path(), &keys), vec![Some(State::Emitted); 3]);
+    }
+    std::fs::write(&log, two).unwrap();
+    std::fs::remove_file(rows).unwrap();
+    assert_eq!(
+        all_states(temp.path(), &keys),
+        [Some(State::Emitted), Some(State::Emitted), None],
+        "somebody who was told so says that it is meant"
+    );
+}
