@@ -132,10 +132,18 @@ fn a_damaged_line_is_never_skipped() {
     number(ledger.claim(wish(&key("r", "f", None))).unwrap());
     let file = temp.path().join("act/ledger");
     let good = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("x{good}")).unwrap();
-    assert_eq!(Ledger::open(temp.path(), NOW).unwrap_err().status(), 74);
-    std::fs::write(&file, format!("{good}{good}")).unwrap();
-    assert_eq!(Ledger::open(temp.path(), NOW).unwrap_err().status(), 74);
+    let other = good.replace("\"v\":1", "\"v\":2");
+    for (bad, why) in [
+        (format!("x{good}"), "cannot read the line at byte 0"),
+        (format!("{good}{good}"), "is missing or out of its place"),
+        (format!("{good}\0\0\n"), "cannot read the line at byte"),
+        (other, "another version"),
+    ] {
+        let _ = std::fs::remove_file(temp.path().join("act/rows"));
+        std::fs::write(&file, &bad).unwrap();
+        let error = Ledger::open(temp.path(), NOW).unwrap_err();
+        assert!(error.status() == 74 && error.to_string().contains(why), "{bad}: {error}");
+    }
     // What a crash cut short never became true.
     std::fs::write(&file, format!("{good}{}", &good[..good.len() - 9])).unwrap();
     assert_eq!(entries(&mut Ledger::open(temp.path(), NOW).unwrap()).len(), 1);
@@ -178,6 +186,13 @@ fn what_failed_for_now_is_free_from_its_moment_on() {
     assert_eq!(fresh.tries_before(n).unwrap(), 2);
     fresh.settle(n, End::of(State::Dead)).unwrap();
     assert_eq!(state(fresh.claim(wish(&key)).unwrap()), State::Dead);
+    // A moment that no pause can reach was reckoned by a clock that was wrong.
+    let far = End { next: Some(Timestamp::now() + SignedDuration::from_hours(100)), ..End::of(State::Later) };
+    fresh.settle(n, far.clone()).unwrap();
+    let n = number(fresh.claim(wish(&key)).unwrap());
+    fresh.settle(n, End { state: State::Held, ..far }).unwrap();
+    let n = number(fresh.claim(wish(&key)).unwrap());
+    fresh.settle(n, End::of(State::Dead)).unwrap();
     // Asked for by hand it is due at once, and its tries are counted anew.
     fresh.by_hand(n, End { next: Some(Timestamp::now()), ..End::of(State::Later) }).unwrap();
     let n = number(fresh.claim(wish(&key)).unwrap());
