@@ -194,6 +194,20 @@ fn sasl_ir_announced_and_refused() {
     play(&[script.to_string()]).1.ok();
 }
 
+/// A BAD to what came after a challenge is no trouble with the initial response: it is not all said again.
+#[test]
+fn a_login_that_was_understood_is_not_repeated() {
+    let challenge = base64_simd::STANDARD.encode_to_string("r=somebody-else,s=QUJD,i=4096");
+    let script = format!(
+        "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=SCRAM-SHA-256] hi\nC: a1 AUTHENTICATE SCRAM-SHA-256 *\n\
+         S: + {challenge}\nC: \nS: a1 BAD what\nC? a2 *\nS: +\nC? *\nS: a2 OK"
+    );
+    let bench = Bench::new();
+    let play = Transcript::play([script]);
+    fetch(&bench, &play.url("imap")).run().fails(76).err_has("what");
+    assert_eq!(play.heard().len(), 2);
+}
+
 #[test]
 fn a_token_is_fetched_again_once_when_it_is_refused() {
     for (mechanism, last) in [("XOAUTH2", "C: "), ("OAUTHBEARER", "C: AQ==")] {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use super::fetched::Fetched;
 use super::line::Line;
 use crate::net::Wire;
+use crate::net::hidden::Hidden;
 use crate::report;
 
 mod idle;
@@ -61,8 +62,10 @@ pub(super) struct Shared {
     pub bye: Option<String>,
     /// Where we stand with IDLE.
     pub idle: Idle,
-    /// While a password may be in what we send, the trace shows nothing of it.
+    /// While we log in the trace shows only what kind of lines go to and fro.
     pub hush: bool,
+    /// What of the server's words is not shown.
+    pub hidden: Hidden,
 }
 
 impl Shared {

@@ -16,7 +16,7 @@ impl Tap {
             line.pop();
             line.extend_from_slice(b"\r\n");
         }
-        report::trace(format_args!("S: {}", String::from_utf8_lossy(&line).trim_end()));
+        self.trace(&line);
         if self.response == Response::None {
             self.response = self.classify(&mut line)?;
         }
@@ -39,6 +39,17 @@ impl Tap {
             Response::Fetch | Response::Collected => self.collect(&line)?,
         }
         Ok(())
+    }
+
+    fn trace(&self, line: &[u8]) {
+        if report::voice() < 2 {
+            return;
+        }
+        let (shared, text) = (self.shared.borrow(), String::from_utf8_lossy(line));
+        match shared.hush {
+            true => report::trace(format_args!("S: {}", outline(&text))),
+            false => report::trace(format_args!("S: {}", shared.hidden.cover(text.trim_end()))),
+        }
     }
 
     /// What kind of response begins with this line. Lines that the crate needs no more become `Dropped`.
@@ -85,7 +96,7 @@ impl Tap {
                 Response::Text
             }
             "NO" | "BAD" => {
-                let said = String::from_utf8_lossy(&line[2..]).trim_end().to_string();
+                let said = shared.hidden.shown(&String::from_utf8_lossy(&line[2..]));
                 report::detail(format_args!("the server says: {said}"));
                 Response::Text
             }
@@ -118,6 +129,22 @@ impl Tap {
         line.drain(..2);
         (self.begun, self.head) = (None, Vec::new());
         response
+    }
+}
+
+/// What a line is, and nothing of what it says.
+fn outline(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let is_tag = first.strip_prefix('a').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    let known =
+        ["OK", "NO", "BAD", "BYE", "CAPABILITY"].iter().find(|word| second.eq_ignore_ascii_case(word));
+    match (first, known) {
+        ("+", _) => "+ (…)".into(),
+        ("*", Some(word)) => format!("* {word} (…)"),
+        ("*", None) => "* (…)".into(),
+        (tag, Some(word)) if is_tag => format!("{tag} {word} (…)"),
+        _ => "(…)".into(),
     }
 }
 
