@@ -180,7 +180,8 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
     /// not asked for a while: a refused login for every mailbox would look like an attack.
     fn enter(&self) -> Result<Option<Fetcher<'_>>> {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
-        if full.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
+        // Others may have waited for this lock while we were asked to end.
+        if self.is_over() || full.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
             return Ok(None);
         }
         match Fetcher::connect(self.options) {
