@@ -212,8 +212,7 @@ impl<'a> Fetcher<'a> {
 
     fn connect_again(&mut self) -> Result<()> {
         self.open = None;
-        self.imap = Imap::connect(&self.options.peer, &secret::fetch)?;
-        Ok(())
+        self.imap.connect_again(&secret::fetch)
     }
 
     /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, or refuses it, it is asked

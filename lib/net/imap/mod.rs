@@ -34,7 +34,8 @@ use tap::{Idle, Shared, Tap};
 
 /// A session that is logged in.
 pub struct Imap {
-    session: imap::Session<Tap>,
+    /// None while it is made anew.
+    session: Option<imap::Session<Tap>>,
     shared: Rc<RefCell<Shared>>,
     capabilities: Vec<String>,
     peer: Peer,
@@ -86,7 +87,8 @@ impl Imap {
         }
         let (session, shared) = login::log_in(peer, fetch)?;
         let (capabilities, peer) = (Vec::new(), peer.clone());
-        let mut imap = Imap { session, shared, capabilities, peer, spent: false, refuses_idle: false };
+        let mut imap =
+            Imap { session: Some(session), shared, capabilities, peer, spent: false, refuses_idle: false };
         if imap.shared.borrow().capabilities.is_empty() {
             imap.ask("asking for capabilities", |session| session.run_command_and_check_ok("CAPABILITY"))?;
         }
@@ -95,6 +97,15 @@ impl Imap {
             imap.compress()?;
         }
         Ok(imap)
+    }
+
+    /// Connects and logs in anew. What there is is closed first: servers count how many connections a user has.
+    ///
+    /// As [`Imap::connect`]; after an error the session is spent.
+    pub fn connect_again(&mut self, fetch: &dyn Fn(&SecretSource) -> Result<Secret>) -> Result<()> {
+        (self.session, self.spent) = (None, true);
+        *self = Imap::connect(&self.peer, fetch)?;
+        Ok(())
     }
 
     /// True if the server has this capability (upper case).
@@ -313,9 +324,11 @@ impl Imap {
         doing: &str,
         exchange: impl FnOnce(&mut imap::Session<Tap>) -> imap::Result<T>,
     ) -> Result<T> {
-        let session = &mut self.session;
-        let done = catch_unwind(AssertUnwindSafe(|| exchange(session)));
         let words = self.words(doing);
+        let Some(session) = &mut self.session else {
+            return Err(Error::new(Kind::Temporary, words, "the connection is closed"));
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| exchange(session)));
         self.spent |= !matches!(done, Ok(Ok(_) | Err(imap::Error::No(_))));
         match done {
             Ok(Ok(value)) => Ok(value),
