@@ -16,6 +16,7 @@ mod foretell;
 mod hostile;
 mod lies;
 mod login;
+mod names;
 mod progress;
 mod stay;
 
