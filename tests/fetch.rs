@@ -18,6 +18,7 @@ mod hostile;
 mod lies;
 mod login;
 mod missing;
+mod names;
 mod progress;
 mod sparse;
 mod stay;

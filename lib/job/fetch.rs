@@ -256,8 +256,7 @@ impl<'a> Fetcher<'a> {
 
     fn connect_again(&mut self) -> Result<()> {
         self.open = None;
-        self.imap = Imap::connect(&self.options.peer, &secret::fetch)?;
-        Ok(())
+        self.imap.connect_again(&secret::fetch)
     }
 
     /// Waits for news in the first mailbox, or until it is to be tried again, at most this long; where the server knows no

@@ -3,17 +3,16 @@
 //! No wait is without a limit, and every wait for the other side ends at once when this process is asked to end.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
 use super::tls;
-use crate::config::{Peer, Server, Tls};
+use crate::config::{Peer, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::stop::{self, Woken};
 
@@ -27,46 +26,8 @@ pub struct Wire {
     peer: Peer,
 }
 
-/// Connects; with implicit TLS the handshake is done on return and the server is who it should be.
-///
-/// [`Kind::Temporary`] where it cannot be reached, [`Kind::Protocol`] where its certificate is not trusted.
-pub fn dial(peer: &Peer) -> Result<Wire> {
-    let doing = || format!("cannot connect to {}", peer.server);
-    if let Some(path) = peer.server.path() {
-        // A unix socket connects at once or not at all, but for a full backlog.
-        let socket = UnixStream::connect(path).map_err(|why| Error::network(doing(), why))?;
-        return set_up(Socket::Unix(socket), peer);
-    }
-    let mut trouble = None;
-    for address in look_up(&peer.server, peer.timeout)? {
-        match TcpStream::connect_timeout(&address, peer.timeout) {
-            Ok(socket) => return set_up(Socket::Tcp(socket), peer),
-            Err(why) => trouble = Some(why),
-        }
-    }
-    Err(match trouble {
-        Some(why) => Error::network(doing(), why).hint("check that the server runs and the port is right"),
-        None => Error::new(Kind::Temporary, doing(), "its name has no address"),
-    })
-}
-
-/// The system's look-up knows no time limit, so it runs aside.
-fn look_up(server: &Server, limit: Duration) -> Result<Vec<SocketAddr>> {
-    if let Ok(address) = server.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, server.port)]);
-    }
-    let (tell, told) = mpsc::channel();
-    let (host, port) = (server.host.clone(), server.port);
-    std::thread::spawn(move || tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter)));
-    let doing = || format!("cannot look up {}", server.host);
-    match told.recv_timeout(limit) {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(why)) => Err(Error::new(Kind::Temporary, doing(), why).hint("check the name and the network")),
-        Err(_) => Err(Error::new(Kind::Temporary, doing(), "no answer within the time limit")),
-    }
-}
-
-fn set_up(socket: Socket, peer: &Peer) -> Result<Wire> {
+/// A line over this socket; with implicit TLS the handshake is done on return.
+pub(super) fn set_up(socket: Socket, peer: &Peer) -> Result<Wire> {
     let failed = |why| Error::network(format!("cannot use the connection to {}", peer.server), why);
     socket.prepare(peer.timeout).map_err(failed)?;
     let line = Line { socket, limit: peer.timeout, deadline: None, hold: false };
@@ -178,7 +139,7 @@ impl Write for Wire {
 }
 
 /// What a line goes over.
-enum Socket {
+pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }

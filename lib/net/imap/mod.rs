@@ -38,13 +38,16 @@ pub const LONGEST_SET: usize = 7000;
 
 /// A session that is logged in.
 pub struct Imap {
-    session: imap::Session<Tap>,
+    /// None while it is made anew.
+    session: Option<imap::Session<Tap>>,
     shared: Rc<RefCell<Shared>>,
     capabilities: Vec<String>,
     peer: Peer,
     spent: bool,
     /// The server announces IDLE and refuses it.
     refuses_idle: bool,
+    /// Names of mailboxes go over the line in UTF-8.
+    utf8: bool,
 }
 
 /// A mailbox as the server presents it on EXAMINE.
@@ -89,8 +92,15 @@ impl Imap {
             return Err(Error::plain(Kind::Usage, what).hint("write imaps://host or imap://host"));
         }
         let (session, shared) = login::log_in(peer, fetch)?;
-        let (capabilities, peer) = (Vec::new(), peer.clone());
-        let mut imap = Imap { session, shared, capabilities, peer, spent: false, refuses_idle: false };
+        let mut imap = Imap {
+            session: Some(session),
+            shared,
+            capabilities: Vec::new(),
+            peer: peer.clone(),
+            spent: false,
+            refuses_idle: false,
+            utf8: false,
+        };
         if imap.shared.borrow().capabilities.is_empty() {
             imap.ask("asking for capabilities", |session| session.run_command_and_check_ok("CAPABILITY"))?;
         }
@@ -98,7 +108,50 @@ impl Imap {
         if imap.peer.compress {
             imap.compress()?;
         }
+        imap.settle_names()?;
         Ok(imap)
+    }
+
+    /// Names are in modified UTF-7 unless the server speaks nothing older than IMAP4rev2 (RFC 9051 section 5.1), or
+    /// speaks UTF-8 only and was told that we do (RFC 6855).
+    fn settle_names(&mut self) -> Result<()> {
+        if self.has("UTF8=ONLY") {
+            let done = self
+                .ask("asking for UTF-8", |session| session.run_command_and_check_ok("ENABLE UTF8=ACCEPT"));
+            match done {
+                Err(no) if !self.spent => report::detail(no),
+                done => done?,
+            }
+        }
+        self.utf8 = self.has("IMAP4REV2") && !self.has("IMAP4REV1") || self.is_enabled("UTF8=ACCEPT");
+        Ok(())
+    }
+
+    fn is_enabled(&self, extension: &str) -> bool {
+        self.shared.borrow().enabled.iter().any(|word| word == extension)
+    }
+
+    /// The name, or pattern, of a mailbox as it stands in a command.
+    fn on_wire(&self, name: &str) -> Result<String> {
+        if !self.utf8 {
+            return Ok(quoted(&mailbox::to_wire(name)));
+        }
+        match name.contains(['\r', '\n', '\0']) {
+            true => {
+                let words = self.words(&format!("naming mailbox {name:?}"));
+                Err(Error::new(Kind::Refused, words, "there is a line break in it, or a NUL"))
+            }
+            false => Ok(quoted(name)),
+        }
+    }
+
+    /// Connects and logs in anew. What there is is closed first: servers count how many connections a user has.
+    ///
+    /// As [`Imap::connect`]; after an error the session is spent.
+    pub fn connect_again(&mut self, fetch: &dyn Fn(&SecretSource) -> Result<Secret>) -> Result<()> {
+        (self.session, self.spent) = (None, true);
+        *self = Imap::connect(&self.peer, fetch)?;
+        Ok(())
     }
 
     /// True if the server has this capability (upper case).
@@ -132,7 +185,7 @@ impl Imap {
 
     fn open(&mut self, name: &str, verb: &str) -> Result<Opened> {
         (self.shared.borrow_mut().exists, self.shared.borrow_mut().numbers) = (None, (None, None));
-        let command = format!("{verb} {}", quoted(&mailbox::to_wire(name)));
+        let command = format!("{verb} {}", self.on_wire(name)?);
         self.change(&format!("opening mailbox {name:?}"), &command)?;
         let mut shared = self.shared.borrow_mut();
         // The EXISTS of the opening itself is no news.
@@ -147,7 +200,10 @@ impl Imap {
         self.shared.borrow_mut().news = false;
         let query = match criteria {
             None => format!("UID {first}:*"),
-            Some(criteria) if criteria.is_ascii() => format!("UID {first}:* {criteria}"),
+            // RFC 6855 section 3: it is UTF-8 then, and saying so is an error.
+            Some(criteria) if criteria.is_ascii() || self.is_enabled("UTF8=ACCEPT") => {
+                format!("UID {first}:* {criteria}")
+            }
             Some(criteria) => format!("CHARSET UTF-8 UID {first}:* {criteria}"),
         };
         if query.contains(['\r', '\n', '\0']) {
@@ -194,13 +250,13 @@ impl Imap {
 
     /// Moves messages to another mailbox (RFC 6851).
     pub fn move_to(&mut self, uids: &Uids, name: &str) -> Result<()> {
-        let wire = quoted(&mailbox::to_wire(name));
+        let wire = self.on_wire(name)?;
         self.change(&format!("moving messages to {name:?}"), &format!("UID MOVE {uids} {wire}"))
     }
 
     /// Copies messages to another mailbox.
     pub fn copy_to(&mut self, uids: &Uids, name: &str) -> Result<()> {
-        let wire = quoted(&mailbox::to_wire(name));
+        let wire = self.on_wire(name)?;
         self.change(&format!("copying messages to {name:?}"), &format!("UID COPY {uids} {wire}"))
     }
 
@@ -317,9 +373,11 @@ impl Imap {
         doing: &str,
         exchange: impl FnOnce(&mut imap::Session<Tap>) -> imap::Result<T>,
     ) -> Result<T> {
-        let session = &mut self.session;
-        let done = catch_unwind(AssertUnwindSafe(|| exchange(session)));
         let words = self.words(doing);
+        let Some(session) = &mut self.session else {
+            return Err(Error::new(Kind::Temporary, words, "the connection is closed"));
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| exchange(session)));
         self.spent |= !matches!(done, Ok(Ok(_) | Err(imap::Error::No(_))));
         match done {
             Ok(Ok(value)) => Ok(value),

@@ -110,6 +110,10 @@ impl Stay<'_, '_, '_> {
     /// like an attack.
     fn enter(&self) -> Result<Option<(Fetcher<'_>, With<'_>)>> {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        // Others may have waited for this lock while we were asked to end.
+        if self.is_over() {
+            return Ok(None);
+        }
         let with = self.with.load(Ordering::SeqCst);
         if full.as_ref().is_some_and(|full| full.since.elapsed() < TRY_AGAIN && with >= full.with) {
             return Ok(None);
