@@ -11,13 +11,16 @@ mod compress;
 mod crowded;
 mod cut;
 mod endure;
+mod fake;
 mod flood;
 mod foretell;
 mod hostile;
 mod lies;
 mod login;
+mod missing;
 mod names;
 mod progress;
+mod sparse;
 mod stay;
 
 /// A mailbox on a sandbox, and a user who fetches from it.

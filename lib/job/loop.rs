@@ -18,6 +18,7 @@ mod notify;
 mod plan;
 mod probe;
 mod queue;
+mod ready;
 mod run;
 mod stages;
 mod status;

@@ -52,6 +52,30 @@ impl Uids {
         self.0.is_empty()
     }
 
+    /// What of it is not in another set.
+    pub fn without(&self, other: &Uids) -> Uids {
+        let mut rest = Uids::default();
+        for (first, last) in &self.0 {
+            let mut next = Some(*first);
+            let from = other.0.partition_point(|(_, end)| end < first);
+            for (start, end) in other.0[from..].iter().take_while(|(start, _)| start <= last) {
+                if let (Some(next), Some(before)) = (next, start.checked_sub(1)) {
+                    rest.insert_range(next, before);
+                }
+                next = end.checked_add(1);
+            }
+            if let Some(next) = next {
+                rest.insert_range(next, *last);
+            }
+        }
+        rest
+    }
+
+    /// What is in both.
+    pub fn common(&self, other: &Uids) -> Uids {
+        self.without(&self.without(other))
+    }
+
     /// All of them, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().flat_map(|(first, last)| *first..=*last)
@@ -154,6 +178,21 @@ mod tests {
             prop_assert_eq!(&set.to_string().parse::<Uids>().unwrap(), &set);
             prop_assert!(set.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
             prop_assert_eq!(set.first_gap(), (1..).find(|uid| !plain.contains(uid)).unwrap());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn differs_and_overlaps_as_a_set(one in prop::collection::vec(0u32..40, 0..30), two in prop::collection::vec(0u32..40, 0..30)) {
+            let top = |n: u32| u32::MAX - n;
+            for change in [|n: u32| n + 1, top] {
+                let (a, b): (Vec<u32>, Vec<u32>) = (one.iter().map(|n| change(*n)).collect(), two.iter().map(|n| change(*n)).collect());
+                let (first, second): (Uids, Uids) = (a.iter().copied().collect(), b.iter().copied().collect());
+                let only: Uids = a.iter().copied().filter(|uid| !b.contains(uid)).collect();
+                let both: Uids = a.iter().copied().filter(|uid| b.contains(uid)).collect();
+                prop_assert_eq!(first.without(&second), only);
+                prop_assert_eq!(first.common(&second), both);
+            }
         }
     }
 

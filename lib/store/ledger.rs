@@ -40,7 +40,7 @@ mod row;
 mod scan;
 mod table;
 pub use claim::{Claim, Claimed};
-pub use line::{Again, End, Entry, Key, Past, State};
+pub use line::{Again, End, Entry, Key, Past, State, is_due};
 pub use scan::Wanted;
 
 use index::Index;

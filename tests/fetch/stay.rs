@@ -279,6 +279,33 @@ fn what_came_before_the_mailbox_was_opened_again_is_not_waited_for() {
     play.heard();
 }
 
+#[test]
+fn no_time_at_all_is_refused() {
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    for times in [
+        &["--idle=0s"][..],
+        &["--idle=1m", "--poll", "0s"],
+        &["--timeout", "0s"],
+        &["--idle", "--timeout", "0m"],
+    ] {
+        let cmd = bench.cmd("mail-fetch").args(["--imap", "imap://127.0.0.1:1", "--user", "u"]);
+        let cmd = cmd.args(["--password-file", "pw", "-C", "m", "--state", "state"]);
+        cmd.args(times).timeout(5).run().fails(64).err_has("no time at all");
+    }
+    let cmd = bench.cmd("mail-fetch").args(["--imap", "imap://127.0.0.1:1", "--user", "u", "-C", "m"]);
+    let longer = cmd.args(["--password-file", "pw", "--state", "state", "--idle", "--poll", "3m"]);
+    longer.timeout(5).run().fails(64).err_has("--poll").err_has("--idle=3m");
+    let account = "[account.x]\nimap = \"imaps://h.example\"\nmaildir = \"/tmp/x\"\n";
+    for (text, place) in [
+        (format!("{account}timeout = \"0s\"\n"), "line 4"),
+        (format!("{account}[loop.l]\naccount = \"x\"\nfiles = \"/tmp/y\"\nevery = \"0m\"\n"), "line 7"),
+    ] {
+        bench.write("home/.config/mailloop/config.toml", text);
+        bench.cmd("mail-fetch").arg("x").run().fails(78).err_has(place).err_has("no time at all");
+    }
+}
+
 /// IDLE is announced and refused: the mailbox is asked for instead, over the same connection.
 #[test]
 fn a_refused_idle_is_replaced_by_asking() {

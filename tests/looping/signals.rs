@@ -111,6 +111,33 @@ fn hup_takes_a_new_configuration_and_keeps_the_old_one_where_it_is_wrong() {
     assert_eq!(run.wait().signal, Some(15));
 }
 
+/// What is right to read may still be wrong to do: found out before anything is ended.
+#[test]
+fn hup_with_a_place_that_cannot_be_made_ends_nothing() {
+    let home = Home::new("print");
+    home.bench.deliver_pdf("one");
+    let mut run = home.run();
+    assert!(run.line().ends_with("/in/one.pdf"));
+    let good = home.bench.read("home/.config/mailloop/config.toml");
+    home.bench.write("home/file", "no directory");
+    for (place, wrong) in [
+        ("/Mail/school", "/file/school"),
+        ("[loop.homework]", "[loop.x]\nwatch = \"~/file/x\"\n\n[loop.homework]"),
+    ] {
+        home.edit(|text| text.replace(place, wrong));
+        run.signal(Signal::HUP);
+        until("status says so", || home.says("the configuration was not taken"));
+        home.bench.write("home/.config/mailloop/config.toml", &good);
+        assert_eq!(home.status(), 1, "{}", home.bench.cmd("mail-loop").arg("status").run().shown());
+        run.signal(Signal::HUP);
+        until("all is well", || home.status() == 0);
+    }
+    home.bench.deliver_pdf("two");
+    assert!(run.line().ends_with("/in/two.pdf"), "it goes on");
+    let second = home.bench.cmd("mail-loop").arg("run").run().fails(75);
+    assert!(second.err_text().contains("running already"), "{}", second.shown());
+}
+
 #[test]
 fn a_changed_password_stops_its_account_alone_until_hup() {
     let home = Home::new("print");

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::plan::Plan;
 use super::work::{AFTER_TROUBLE, LOOK_ANYWAY, stamp};
 use crate::error::{Result, Status};
-use crate::store::ledger::{Entry, Ledger, State};
+use crate::store::ledger::{Entry, Ledger, State, is_due};
 
 /// When everything that is pending is to be looked at again.
 pub(super) struct Clock {
@@ -90,10 +90,10 @@ pub(super) fn ledger_stamp(state: &Path) -> Vec<SystemTime> {
 /// When the next action that failed for now is to be tried again.
 fn due(plan: &Plan) -> Option<Timestamp> {
     let mut ledger = Ledger::open_existing(&plan.act.state, plan.act.wait).ok()??;
-    let mut due: Option<Timestamp> = None;
+    let (mut due, now): (Option<Timestamp>, _) = (None, Timestamp::now());
     let mut look = |entry: Entry| {
         let waits = matches!(entry.state, State::Later | State::Held) && plan.rules.contains(&entry.key.rule);
-        let next = entry.next.filter(|_| waits);
+        let next = entry.next.filter(|_| waits).map(|next| if is_due(next, now) { now } else { next });
         due = due.into_iter().chain(next).min();
     };
     ledger.each_open(&mut look).ok()?;

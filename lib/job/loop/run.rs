@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,9 +19,10 @@ use super::notify::Notify;
 use super::plan::{Plan, Source};
 use super::probe;
 use super::queue::Queue;
+use super::ready::Ready;
 use super::unit::{Role, Unit};
 use super::withheld;
-use super::work::{self, Mill};
+use super::work::Mill;
 use crate::cli::Place;
 use crate::durable::{Dir, Lock};
 use crate::error::{Error, Kind, Result, Status};
@@ -67,7 +67,7 @@ pub fn run(place: &Place, names: &[String], form: Form) -> Result<Status> {
         ledger: None,
     };
     house.hold(&plans)?;
-    house.begin(plans)?;
+    house.begin(Ready::all(plans)?)?;
     house.notify.ready();
     house.keep(&mut signals);
     house.end(&mut signals)
@@ -109,12 +109,12 @@ impl House<'_> {
     }
 
     /// Starts the threads of these loops.
-    fn begin(&mut self, plans: Vec<Plan>) -> Result<()> {
+    fn begin(&mut self, all: Vec<Ready>) -> Result<()> {
         let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
         // Threads of before may still speak: a loop has one heartbeat as long as this process runs it.
         let mut lives: BTreeMap<String, Arc<Life>> =
             self.loops.drain(..).map(|(plan, life)| (plan.name, life)).collect();
-        for plan in plans {
+        for Ready { plan, watch } in all {
             let life = match lives.remove(&plan.name) {
                 Some(life) => {
                     life.renew(&plan);
@@ -123,14 +123,13 @@ impl House<'_> {
                 None => Arc::new(Life::new(&self.state, &plan, "run", Some(self.bell()?))),
             };
             self.loops.push((plan.clone(), life.clone()));
-            let Source::Account(fetch) = &plan.source else {
+            let (Source::Account(fetch), Some(watch)) = (&plan.source, watch) else {
                 if let Some(drops) = Drops::new(&plan, life)? {
                     let form = self.form;
                     self.start(&plan.name, Role::Work, move || drops.keep(form))?;
                 }
                 continue;
             };
-            let watch = Watch::new(work::doors(&fetch.maildir)?.iter().map(PathBuf::as_path))?;
             let account = accounts.entry(fetch.account.clone()).or_insert_with(|| Account {
                 options: (**fetch).clone(),
                 every: plan.every,
@@ -247,17 +246,18 @@ impl House<'_> {
         self.notify.reloading();
         let read = Settings::load(self.place).and_then(|settings| {
             let plans = Plan::all(&settings, self.names)?;
+            let all = Ready::all(plans.clone())?;
             self.hold(&plans)?;
-            Ok(plans)
+            Ok(all)
         });
         match read {
-            Ok(plans) => {
+            Ok(all) => {
                 report::say("the configuration was read again");
                 self.status = Status::DONE;
                 let before = std::mem::take(&mut self.units);
                 before.iter().for_each(Unit::stop);
                 self.leaving.extend(before);
-                if let Err(error) = self.begin(plans) {
+                if let Err(error) = self.begin(all) {
                     report::trouble(&error);
                     self.status.add(error.kind());
                     self.told(Some(&error));

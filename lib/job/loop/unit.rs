@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub(super) struct Unit {
     /// What it does.
     pub role: Role,
     task: Arc<Task>,
+    /// Its work has ended; true before the bell tells of it.
+    over: Arc<AtomicBool>,
     thread: JoinHandle<Result<()>>,
 }
 
@@ -43,15 +46,19 @@ impl Unit {
         let failed = |why| Error::new(Kind::Io, format!("cannot start a thread for {name}"), why);
         let task = Task::new().map_err(failed)?;
         let own = task.clone();
+        let over = Arc::<AtomicBool>::default();
+        let ended = over.clone();
         let thread = std::thread::Builder::new()
             .name(name.chars().take(15).collect())
             .spawn(move || {
                 let done = stop::as_task(&own, || guarded(work));
+                // Whoever hears the bell looks at once, perhaps before this thread is gone.
+                ended.store(true, Ordering::SeqCst);
                 let _ = (&bell).write(b"!");
                 done
             })
             .map_err(failed)?;
-        Ok(Unit { role, task, thread })
+        Ok(Unit { role, task, over, thread })
     }
 
     /// Asks it to end.
@@ -66,7 +73,7 @@ impl Unit {
 
     /// True once it has ended.
     pub fn is_over(&self) -> bool {
-        self.thread.is_finished()
+        self.over.load(Ordering::SeqCst)
     }
 
     /// True as long as it does what it is there for.
@@ -90,4 +97,22 @@ pub(super) fn guarded<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
 
 fn fault() -> Error {
     Error::plain(Kind::Internal, "a fault of ours; please report what stands above")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn who_hears_the_bell_finds_the_work_over() {
+        for _ in 0..500 {
+            let (ring, mut ear) = UnixStream::pair().unwrap();
+            let unit = Unit::start("x", Role::Work, ring, || Ok(())).unwrap();
+            ear.read_exact(&mut [0]).unwrap();
+            assert!(unit.is_over(), "nothing would tell of it again");
+            unit.join().unwrap();
+        }
+    }
 }

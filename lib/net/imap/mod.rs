@@ -32,6 +32,10 @@ pub use login::is_crowded;
 pub use tap::Sink;
 use tap::{Idle, Shared, Tap};
 
+/// The longest text of a set of UIDs in a command. Servers limit a command's length; 8 KiB is safe with all of them
+/// (RFC 7162 section 4).
+pub const LONGEST_SET: usize = 7000;
+
 /// A session that is logged in.
 pub struct Imap {
     /// None while it is made anew.
@@ -190,7 +194,8 @@ impl Imap {
         Ok(Opened { uidvalidity, uidnext, exists: shared.exists.unwrap_or_default() })
     }
 
-    /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending.
+    /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending; and the last one of
+    /// the mailbox, which `n:*` names even where its UID is below n (section 9).
     pub fn search(&mut self, first: u32, criteria: Option<&str>) -> Result<Vec<u32>> {
         self.shared.borrow_mut().news = false;
         let query = match criteria {
@@ -209,8 +214,7 @@ impl Imap {
             self.ask("searching", |session| session.run_command_and_check_ok(format!("UID SEARCH {query}")));
         let found = self.shared.borrow_mut().found.take();
         done?;
-        // `n:*` names the last message even where its UID is below n (RFC 9051 section 9).
-        let mut uids: Vec<u32> = found.unwrap_or_default().into_iter().filter(|uid| *uid >= first).collect();
+        let mut uids = found.unwrap_or_default();
         uids.sort_unstable();
         uids.dedup();
         Ok(uids)
@@ -387,8 +391,6 @@ impl Imap {
     }
 }
 
-/// Servers take command lines of 8 KiB (RFC 7162 section 4); this leaves room for the rest of the command.
-const LONGEST_SET: usize = 7000;
 /// The descriptions that answer one command are kept until its end.
 const MOST_DESCRIBED: u64 = 20_000;
 

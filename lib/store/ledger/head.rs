@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::row::{LENGTH, check};
+use crate::durable::Log;
+use crate::error::Result;
 
 /// The words that a head begins with; another format has another number.
 const MAGIC: u64 = 0x31_78_64_6e_69_6c_6d;
@@ -62,6 +64,14 @@ impl Head {
             read => read?,
         }
         Ok(Head::read(&bytes))
+    }
+
+    /// True if the log still holds what this says of it: it is as long, and the last line is the same.
+    pub fn stands_in(&self, log: &Log) -> Result<bool> {
+        if self.claims == 0 {
+            return Ok(true);
+        }
+        Ok(self.applied <= log.end() && check(self.last, &log.line_at(self.last)?) == self.last_check)
     }
 
     fn read(bytes: &[u8; LENGTH]) -> Option<Head> {

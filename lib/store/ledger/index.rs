@@ -41,7 +41,22 @@ impl Index {
         {
             return Ok(index);
         }
+        Index::ask_for_what_was_there(dir, log)?;
         Index::build(dir, log)
+    }
+
+    /// 74 where the log had more once, as an index knows that cannot be used otherwise: it is written after the log was
+    /// synced, so it is never ahead. What was taken off would be done again.
+    fn ask_for_what_was_there(dir: &Dir, log: &Log) -> Result<()> {
+        let head = dir.open_file(ROWS).and_then(|rows| Head::of(&rows));
+        let Some(head) = head.ok().flatten() else { return Ok(()) };
+        if head.stands_in(log)? {
+            return Ok(());
+        }
+        let what = format!("it held {} claims, and not all of that is there any more", head.claims);
+        Err(Error::new(Kind::Io, format!("cannot use the ledger in {}", dir.path().display()), what).hint(
+            "put the file `ledger` back; or remove `rows` beside it: then what is lost from it is done again",
+        ))
     }
 
     /// Takes in what others appended; what cannot be used any more is opened, or made, anew.
@@ -62,11 +77,7 @@ impl Index {
         let rows = File::from(rustix::fs::open(dir.at(ROWS), flags, Mode::empty())?);
         let Some(head) = Head::of(&rows)? else { return Ok(None) };
         let is_its = log.identity().is_ok_and(|identity| identity == head.log);
-        if !is_its || Some(head.boot) != boot() || head.applied > log.end() {
-            return Ok(None);
-        }
-        let last = log.line_at(head.last).map_err(io::Error::other)?;
-        if head.claims > 0 && check(head.last, &last) != head.last_check {
+        if !is_its || Some(head.boot) != boot() || !head.stands_in(log).map_err(io::Error::other)? {
             return Ok(None);
         }
         let table = Table::open(dir, &format!("{SLOTS}{}", head.table), head.bits, head.used)?;

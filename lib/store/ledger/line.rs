@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -121,12 +121,20 @@ pub struct Past {
     pub told: bool,
 }
 
+/// No pause is as long as this: a moment further ahead was reckoned by a clock that was wrong.
+const FAR: SignedDuration = SignedDuration::from_hours(3);
+
+/// True if what is to be tried again from that moment on is to be tried now.
+pub fn is_due(next: Timestamp, now: Timestamp) -> bool {
+    next <= now || next.duration_since(now) > FAR
+}
+
 impl Past {
     /// True if it stands in the way of a new claim now.
     pub fn bars(&self, again: Again, now: Timestamp) -> bool {
         let is_due = match self.state {
-            State::Later => self.next.is_none_or(|next| next <= now),
-            State::Held => self.next.is_some_and(|next| next <= now),
+            State::Later => self.next.is_none_or(|next| is_due(next, now)),
+            State::Held => self.next.is_some_and(|next| is_due(next, now)),
             _ => false,
         };
         !is_due && !again.allows(self.state)
@@ -244,12 +252,17 @@ pub(super) enum Line {
 /// Reads the line that begins at byte `at`; 74 where it makes no sense.
 pub(super) fn read(at: u64, line: &[u8]) -> Result<Line> {
     // Skipping what we cannot read might do something twice.
-    serde_json::from_slice(line).map_err(|why| {
+    let failed = |why: &dyn std::fmt::Display| {
         let said = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
         let doing = format!("cannot read the line at byte {at} of the ledger");
         Error::new(Kind::Io, doing, format!("{why}: {}", crate::report::printable(&said)))
             .hint("look at act/ledger in the state directory; what is lost from it might be done twice")
-    })
+    };
+    let line: Line = serde_json::from_slice(line).map_err(|why| failed(&why))?;
+    match line {
+        Line::Claim { v: 1, .. } | Line::Settle { v: 1, .. } | Line::Told { v: 1, .. } => Ok(line),
+        _ => Err(failed(&"it is of another version of this program")),
+    }
 }
 
 /// RFC 3339 in UTC.

@@ -132,10 +132,18 @@ fn a_damaged_line_is_never_skipped() {
     number(ledger.claim(wish(&key("r", "f", None))).unwrap());
     let file = temp.path().join("act/ledger");
     let good = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("x{good}")).unwrap();
-    assert_eq!(Ledger::open(temp.path(), NOW).unwrap_err().status(), 74);
-    std::fs::write(&file, format!("{good}{good}")).unwrap();
-    assert_eq!(Ledger::open(temp.path(), NOW).unwrap_err().status(), 74);
+    let other = good.replace("\"v\":1", "\"v\":2");
+    for (bad, why) in [
+        (format!("x{good}"), "cannot read the line at byte 0"),
+        (format!("{good}{good}"), "is missing or out of its place"),
+        (format!("{good}\0\0\n"), "cannot read the line at byte"),
+        (other, "another version"),
+    ] {
+        let _ = std::fs::remove_file(temp.path().join("act/rows"));
+        std::fs::write(&file, &bad).unwrap();
+        let error = Ledger::open(temp.path(), NOW).unwrap_err();
+        assert!(error.status() == 74 && error.to_string().contains(why), "{bad}: {error}");
+    }
     // What a crash cut short never became true.
     std::fs::write(&file, format!("{good}{}", &good[..good.len() - 9])).unwrap();
     assert_eq!(entries(&mut Ledger::open(temp.path(), NOW).unwrap()).len(), 1);
@@ -178,6 +186,13 @@ fn what_failed_for_now_is_free_from_its_moment_on() {
     assert_eq!(fresh.tries_before(n).unwrap(), 2);
     fresh.settle(n, End::of(State::Dead)).unwrap();
     assert_eq!(state(fresh.claim(wish(&key)).unwrap()), State::Dead);
+    // A moment that no pause can reach was reckoned by a clock that was wrong.
+    let far = End { next: Some(Timestamp::now() + SignedDuration::from_hours(100)), ..End::of(State::Later) };
+    fresh.settle(n, far.clone()).unwrap();
+    let n = number(fresh.claim(wish(&key)).unwrap());
+    fresh.settle(n, End { state: State::Held, ..far }).unwrap();
+    let n = number(fresh.claim(wish(&key)).unwrap());
+    fresh.settle(n, End::of(State::Dead)).unwrap();
     // Asked for by hand it is due at once, and its tries are counted anew.
     fresh.by_hand(n, End { next: Some(Timestamp::now()), ..End::of(State::Later) }).unwrap();
     let n = number(fresh.claim(wish(&key)).unwrap());
@@ -384,4 +399,33 @@ fn somebody_is_told_once() {
     std::fs::remove_file(temp.path().join("act/rows")).unwrap();
     let mut fresh = Ledger::open(temp.path(), NOW).unwrap();
     assert!(fresh.was_told(n).unwrap() && fresh.before(&key).unwrap().unwrap().told);
+}
+
+#[test]
+fn a_ledger_that_lost_something_is_not_begun_anew() {
+    let temp = tempfile::tempdir().unwrap();
+    let (log, rows) = (temp.path().join("act/ledger"), temp.path().join("act/rows"));
+    let keys: Vec<Key> = (0..3).map(|n| key("r", &n.to_string(), None)).collect();
+    let mut ledger = Ledger::open(temp.path(), NOW).unwrap();
+    ledger.claim_all(keys.iter().map(emitted).collect()).unwrap();
+    let whole = std::fs::read(&log).unwrap();
+    let two: Vec<u8> = whole.split_inclusive(|byte| *byte == b'\n').take(2).flatten().copied().collect();
+    for less in [&whole[..whole.len() - 9], &two, b""] {
+        std::fs::write(&log, less).unwrap();
+        let error = Ledger::open(temp.path(), NOW).unwrap_err();
+        assert!(error.status() == 74 && error.to_string().contains("held 3 claims"), "{error}");
+        assert_eq!(ledger.before(&keys[2]).unwrap_err().status(), 74, "also by one that has it open");
+        std::fs::remove_file(&log).unwrap();
+        assert_eq!(Ledger::open(temp.path(), NOW).unwrap_err().status(), 74, "nor where it is gone");
+        // Put back, from a copy too, it is as good as before.
+        std::fs::write(&log, &whole).unwrap();
+        assert_eq!(all_states(temp.path(), &keys), vec![Some(State::Emitted); 3]);
+    }
+    std::fs::write(&log, two).unwrap();
+    std::fs::remove_file(rows).unwrap();
+    assert_eq!(
+        all_states(temp.path(), &keys),
+        [Some(State::Emitted), Some(State::Emitted), None],
+        "somebody who was told so says that it is meant"
+    );
 }
