@@ -54,7 +54,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME", conflicts_with = "command")]
     rule: Vec<String>,
     /// How long a command may run, where its rule does not say [default: 5m]
-    #[arg(long, value_name = "TIME", value_parser = cli::duration)]
+    #[arg(long, value_name = "TIME", value_parser = cli::some_time)]
     timeout: Option<Duration>,
     #[command(flatten)]
     output: Output,

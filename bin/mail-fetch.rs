@@ -37,10 +37,10 @@ struct Arguments {
     jobs: u16,
     /// Stay, and fetch mail when it comes; the server is asked at least this often
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2m",
-          value_parser = cli::duration, conflicts_with_all = ["dry_run", "jobs"])]
+          value_parser = cli::some_time, conflicts_with_all = ["dry_run", "jobs"])]
     idle: Option<Duration>,
     /// With --idle: ask so often for mailboxes that the server grants no connection of their own [default: as --idle]
-    #[arg(long, value_name = "TIME", value_parser = cli::duration, requires = "idle")]
+    #[arg(long, value_name = "TIME", value_parser = cli::some_time, requires = "idle")]
     poll: Option<Duration>,
     /// Compress the line where the server knows how: for slow lines
     #[arg(long)]
@@ -107,6 +107,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<Status> {
+    let poll = poll(&arguments)?;
     let (jobs, settings) = jobs(&arguments)?;
     let mut records = Records::stdout(arguments.output.form());
     let status = match arguments.idle {
@@ -115,13 +116,26 @@ fn run(arguments: Arguments) -> Result<Status> {
             let settings = settings.map_or_else(|| Settings::load(&arguments.place), Ok)?;
             fetch::keep(
                 &jobs,
-                &Keep { every, poll: arguments.poll.unwrap_or(every), state: settings.state()? },
+                &Keep { every, poll: poll.unwrap_or(every), state: settings.state()? },
                 &mut records,
             )
         }
     };
     records.flush()?;
     Ok(status)
+}
+
+/// What `--poll` says; longer than `--idle` it would say nothing.
+fn poll(arguments: &Arguments) -> Result<Option<Duration>> {
+    match (arguments.idle, arguments.poll) {
+        (Some(every), Some(poll)) if poll > every => {
+            let text = jiff::SignedDuration::try_from(poll).map_or(String::new(), |poll| format!("{poll:#}"));
+            let why = "every mailbox is asked for as often as --idle says anyway";
+            Err(Error::new(Kind::Usage, format!("--poll {text} is longer than --idle"), why)
+                .hint(format!("write --idle={text} too, or a shorter --poll")))
+        }
+        (_, poll) => Ok(poll),
+    }
 }
 
 /// One job for each account; the words are accounts unless -a or --imap names the source.

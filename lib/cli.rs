@@ -83,7 +83,7 @@ pub struct Login {
     #[arg(long, value_name = "HEX")]
     pub tls_fingerprint: Option<String>,
     /// Limit for each single wait, not for the whole [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub timeout: Option<Duration>,
 }
 
@@ -98,6 +98,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .or_else(|_| days(text).ok_or(()))
         .map_err(|()| format!("{text:?} is no time; write 30s, 5m, 1h30m or 2d"))?;
     Duration::try_from(span).map_err(|_| format!("{text:?} is negative"))
+}
+
+/// The same where no time at all makes no sense: a limit for a wait, a pause between two questions.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err(format!("{text:?} is no time at all; write 30s, 5m, 1h30m or 2d")),
+        time => Ok(time),
+    }
 }
 
 fn days(text: &str) -> Option<jiff::SignedDuration> {
@@ -177,6 +185,7 @@ mod tests {
         assert!(size("ten").is_err() && size("99999999T").is_err() && size("").is_err());
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
+        assert!(duration("0s").is_ok() && some_time("0s").is_err() && some_time("1ms").is_ok());
         assert!(duration("soon").is_err() && duration("-5s").is_err());
     }
 }

@@ -107,17 +107,25 @@ pub fn wait(fds: &[BorrowedFd<'_>], limit: Duration) -> io::Result<Woken> {
         if task::takes_call() {
             return Ok(Woken::Late);
         }
-        let left = end.saturating_duration_since(Instant::now());
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match rustix::event::poll(&mut polled, Some(&left)) {
-            Ok(0) => return Ok(Woken::Late),
-            Ok(_) if requested() => return Ok(Woken::Stopped),
-            Ok(_) if polled[..fds.len()].iter().any(|fd| !fd.revents().is_empty()) => {
+        match look(&mut polled, end)? {
+            Some(0) => return Ok(Woken::Late),
+            Some(_) if requested() => return Ok(Woken::Stopped),
+            Some(_) if polled[..fds.len()].iter().any(|fd| !fd.revents().is_empty()) => {
                 return Ok(Woken::Ready);
             }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(why) => return Err(why.into()),
+            _ => {}
         }
+    }
+}
+
+/// How many of these can be read, at `end` at the latest; `None` where a signal came first.
+fn look(polled: &mut [PollFd<'_>], end: Instant) -> io::Result<Option<usize>> {
+    let left = end.saturating_duration_since(Instant::now());
+    let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+    match rustix::event::poll(polled, Some(&left)) {
+        Ok(ready) => Ok(Some(ready)),
+        Err(rustix::io::Errno::INTR) => Ok(None),
+        Err(why) => Err(why.into()),
     }
 }
 
@@ -147,13 +155,10 @@ pub fn wait_through(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     task::waits(limit);
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match rustix::event::poll(&mut polled, Some(&left)) {
-            Ok(0) => return Ok(Woken::Late),
-            Ok(_) => return Ok(Woken::Ready),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(why) => return Err(why.into()),
+        match look(&mut polled, end)? {
+            Some(0) => return Ok(Woken::Late),
+            Some(_) => return Ok(Woken::Ready),
+            None => {}
         }
     }
 }
@@ -165,14 +170,11 @@ pub fn wait_for_all(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
         [Some(fd), ear()].iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     task::waits(limit);
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match rustix::event::poll(&mut polled, Some(&left)) {
-            Ok(0) => return Ok(Woken::Late),
-            Ok(_) if !polled[0].revents().is_empty() => return Ok(Woken::Ready),
-            Ok(_) if all_requested() => return Ok(Woken::Stopped),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(why) => return Err(why.into()),
+        match look(&mut polled, end)? {
+            Some(0) => return Ok(Woken::Late),
+            Some(_) if !polled[0].revents().is_empty() => return Ok(Woken::Ready),
+            Some(_) if all_requested() => return Ok(Woken::Stopped),
+            _ => {}
         }
     }
 }

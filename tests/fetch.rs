@@ -11,11 +11,15 @@ mod compress;
 mod crowded;
 mod cut;
 mod endure;
+mod fake;
+mod flood;
 mod foretell;
 mod hostile;
 mod lies;
 mod login;
+mod missing;
 mod progress;
+mod sparse;
 mod stay;
 
 /// A mailbox on a sandbox, and a user who fetches from it.

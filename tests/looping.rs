@@ -11,6 +11,7 @@ mod health;
 mod kills;
 mod probe;
 mod signals;
+mod soak;
 mod watching;
 
 /// Waits until it is so; a minute is too long.

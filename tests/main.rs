@@ -10,6 +10,7 @@ mod cyrus;
 mod demo;
 mod dissect;
 mod durability;
+mod echo;
 mod fetch;
 mod inject;
 mod inject_drill;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Config, time};
+use super::{Config, some_time, time};
 
 /// Fetch, dissect and act for one account, or act on what is laid into a directory, again and again.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -20,7 +20,7 @@ pub struct Loop {
     /// Which rules apply, by name; all where it is left out.
     pub rules: Option<Vec<String>>,
     /// How often the server is asked, besides when it says so.
-    #[serde(deserialize_with = "time")]
+    #[serde(deserialize_with = "some_time")]
     pub every: Option<Duration>,
     /// How often the watched directory is read, instead of waiting for the kernel's word.
     #[serde(deserialize_with = "time")]

@@ -81,7 +81,7 @@ pub struct Account {
     #[serde(default, deserialize_with = "moment")]
     pub start: Option<jiff::Timestamp>,
     /// Limit for each single wait.
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "some_time")]
     pub timeout: Option<Duration>,
     /// Sent through this account: mail from these addresses too; `*` stands for anything.
     #[serde(default)]
@@ -143,6 +143,12 @@ impl<'de> Deserialize<'de> for Fingerprint {
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     crate::cli::duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A time that is longer than nothing.
+fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    crate::cli::some_time(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Timestamp>, D::Error> {

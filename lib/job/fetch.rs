@@ -16,7 +16,7 @@ use crate::net::imap::{Imap, News, Opened};
 use crate::report::{self, Records};
 use crate::secret;
 use crate::stop;
-use crate::store::cursor::{Cursor, Seen};
+use crate::store::cursor::{Cursor, Seen, Skipped};
 use crate::store::maildir::{self, Maildir};
 
 mod after;
@@ -114,6 +114,8 @@ pub struct Fetcher<'a> {
     only: Option<Target>,
     /// It was opened without a look at what is there: the server will not announce what came before that.
     unlooked: bool,
+    /// So often the mailbox is asked for where the server knows no IDLE; as often as somebody waits, unless shorter.
+    poll: Duration,
     _counted: Counted,
 }
 
@@ -128,6 +130,7 @@ impl<'a> Fetcher<'a> {
             lasting: true,
             only: None,
             unlooked: false,
+            poll: Duration::MAX,
             _counted: Counted::new(),
         })
     }
@@ -213,7 +216,8 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, [`News::None`] after it.
+    /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, or refuses it, it is asked
+    /// for news after that.
     pub fn wait(&mut self, limit: Duration) -> Result<News> {
         if self.open.is_none() {
             // It could not be opened; the next pass will say so again.
@@ -223,12 +227,12 @@ impl<'a> Fetcher<'a> {
         if std::mem::take(&mut self.unlooked) {
             return Ok(News::Some);
         }
-        if self.imap.has("IDLE") {
-            return self.imap.idle(limit);
+        if let Some(news) = self.imap.idle(limit)? {
+            return Ok(news);
         }
-        stop::sleep(limit);
+        stop::sleep(limit.min(self.poll));
         self.imap.noop()?;
-        Ok(News::None)
+        Ok(if self.imap.has_news() { News::Some } else { News::None })
     }
 
     /// Says goodbye.
@@ -268,10 +272,11 @@ impl<'a> Fetcher<'a> {
 
     /// True if everything that there is has been seen.
     fn is_old_news(&self, seen: &Seen, stands: &Opened) -> bool {
-        let first = self.options.pick.first(seen);
+        let now = jiff::Timestamp::now().as_second();
+        let is_old = |next| self.options.pick.is_old_news(seen, next, now);
         seen.uidvalidity() == stands.uidvalidity
             && stands.uidvalidity.is_some_and(|number| number != 0)
-            && (stands.exists == 0 || stands.uidnext.is_some_and(|next| next <= first))
+            && (stands.exists == 0 || stands.uidnext.is_some_and(is_old))
     }
 
     fn look(&mut self, name: &str, group: &mut Group, out: &Out<'_, '_>) -> Result<Status> {
@@ -292,7 +297,7 @@ impl<'a> Fetcher<'a> {
             return Ok(Status::DONE);
         }
         self.unlooked = false;
-        let picked = self.options.pick.look(&mut self.imap, &group.cursor)?;
+        let picked = self.options.pick.look(&mut self.imap, &group.cursor, opened.uidnext)?;
         self.fetch(name, group, picked, out)
     }
 
@@ -305,26 +310,16 @@ impl<'a> Fetcher<'a> {
 
     fn fetch(&mut self, name: &str, group: &mut Group, picked: Picked, out: &Out<'_, '_>) -> Result<Status> {
         let mut status = Status::DONE;
-        for one in group.skip(picked.large, out)? {
-            let size = one.size.unwrap_or_default();
-            report::say(format_args!(
-                "{}: UID {} skipped: {size} octets are more than --max-size allows",
-                self.options.of(name),
-                one.uid
-            ));
-        }
-        if !picked.gone.is_empty() {
-            group.cursor.take(&picked.gone, Vec::new())?;
-        }
+        self.skip_large(name, group, picked.large, out)?;
+        group.cursor.note(&picked.verdict)?;
         let mut all = true;
         if !picked.wanted.is_empty() {
             let mut known = self.known(group)?;
             let loaded = download::run(self, name, group, &mut known, &picked.wanted, out)?;
-            all = loaded.skipped.is_empty();
+            all = loaded.skipped.is_empty() && loaded.large.is_empty();
+            self.skip_large(name, group, loaded.large, out)?;
             // It did not come, however often that was said already.
-            if !all {
-                status.add(Kind::Protocol);
-            }
+            status.merge(loaded.status);
             for one in group.skip(loaded.skipped, out)? {
                 report::trouble(format_args!(
                     "{}: UID {} skipped: {}; it is asked for again next time",
@@ -345,6 +340,24 @@ impl<'a> Fetcher<'a> {
         }
         group.cursor.tidy()?;
         Ok(status)
+    }
+
+    fn skip_large(
+        &self,
+        name: &str,
+        group: &mut Group,
+        large: Vec<Skipped>,
+        out: &Out<'_, '_>,
+    ) -> Result<()> {
+        for one in group.skip(large, out)? {
+            let size = one.size.unwrap_or_default();
+            report::say(format_args!(
+                "{}: UID {} skipped: {size} octets are more than --max-size allows",
+                self.options.of(name),
+                one.uid
+            ));
+        }
+        Ok(())
     }
 
     /// The mailbox, opened for reading if it is not.

@@ -52,6 +52,30 @@ impl Uids {
         self.0.is_empty()
     }
 
+    /// What of it is not in another set.
+    pub fn without(&self, other: &Uids) -> Uids {
+        let mut rest = Uids::default();
+        for (first, last) in &self.0 {
+            let mut next = Some(*first);
+            let from = other.0.partition_point(|(_, end)| end < first);
+            for (start, end) in other.0[from..].iter().take_while(|(start, _)| start <= last) {
+                if let (Some(next), Some(before)) = (next, start.checked_sub(1)) {
+                    rest.insert_range(next, before);
+                }
+                next = end.checked_add(1);
+            }
+            if let Some(next) = next {
+                rest.insert_range(next, *last);
+            }
+        }
+        rest
+    }
+
+    /// What is in both.
+    pub fn common(&self, other: &Uids) -> Uids {
+        self.without(&self.without(other))
+    }
+
     /// All of them, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().flat_map(|(first, last)| *first..=*last)
@@ -60,6 +84,40 @@ impl Uids {
     /// How many are in it.
     pub fn len(&self) -> u64 {
         self.0.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
+}
+
+impl Uids {
+    /// The same in pieces of at most `most` UIDs each, none of which takes more than `length` octets to write (at least
+    /// one range of two long numbers, 21).
+    pub fn pieces(&self, length: usize, most: u64) -> Vec<Uids> {
+        let (mut pieces, mut piece, mut room, mut left) = (Vec::new(), Uids::default(), length, most.max(1));
+        for (first, last) in &self.0 {
+            let mut from = *first;
+            loop {
+                let end = u64::from(from).saturating_add(left - 1).min(u64::from(*last)) as u32;
+                let costs = format!("{from}:{end},").len();
+                if costs > room && !piece.is_empty() {
+                    pieces.push(std::mem::take(&mut piece));
+                    (room, left) = (length, most.max(1));
+                    continue;
+                }
+                piece.0.push((from, end));
+                (room, left) = (room.saturating_sub(costs), left - (u64::from(end - from) + 1));
+                if left == 0 {
+                    pieces.push(std::mem::take(&mut piece));
+                    (room, left) = (length, most.max(1));
+                }
+                if end == *last {
+                    break;
+                }
+                from = end + 1;
+            }
+        }
+        if !piece.is_empty() {
+            pieces.push(piece);
+        }
+        pieces
     }
 }
 
@@ -120,6 +178,37 @@ mod tests {
             prop_assert_eq!(&set.to_string().parse::<Uids>().unwrap(), &set);
             prop_assert!(set.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
             prop_assert_eq!(set.first_gap(), (1..).find(|uid| !plain.contains(uid)).unwrap());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn differs_and_overlaps_as_a_set(one in prop::collection::vec(0u32..40, 0..30), two in prop::collection::vec(0u32..40, 0..30)) {
+            let top = |n: u32| u32::MAX - n;
+            for change in [|n: u32| n + 1, top] {
+                let (a, b): (Vec<u32>, Vec<u32>) = (one.iter().map(|n| change(*n)).collect(), two.iter().map(|n| change(*n)).collect());
+                let (first, second): (Uids, Uids) = (a.iter().copied().collect(), b.iter().copied().collect());
+                let only: Uids = a.iter().copied().filter(|uid| !b.contains(uid)).collect();
+                let both: Uids = a.iter().copied().filter(|uid| b.contains(uid)).collect();
+                prop_assert_eq!(first.without(&second), only);
+                prop_assert_eq!(first.common(&second), both);
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_fit_and_are_the_whole() {
+        let sparse: Uids = (1..40_000u32).step_by(2).map(|uid| uid * 100_000).collect();
+        let dense: Uids = "5:50004,4294967295".parse().unwrap();
+        for (uids, least) in [(sparse, 3), (dense, 3), (Uids::default(), 0)] {
+            let pieces = uids.pieces(7000, 20_000);
+            let mut again = Uids::default();
+            for piece in &pieces {
+                assert!(piece.to_string().len() <= 7000 && (1..=20_000).contains(&piece.len()));
+                again.extend(piece);
+            }
+            assert!(pieces.len() >= least, "{}", pieces.len());
+            assert_eq!((again, pieces.iter().map(Uids::len).sum::<u64>()), (uids.clone(), uids.len()));
         }
     }
 

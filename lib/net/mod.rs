@@ -1,11 +1,12 @@
 //! The network: dialling with a limit on every wait, TLS, and the protocols on top.
 //!
-//! `wire` is the line itself, `tls` decides whom to trust, `smtp` and `imap` speak on it; `dns` asks for
-//! the keys of signatures. They know nothing of
-//! disk layouts; a job introduces them to the stores.
+//! `wire` is the line itself, `tls` decides whom to trust, `smtp` and `imap` speak on it, `hidden` keeps secrets out of
+//! what is shown; `dns` asks for the keys of signatures. They know nothing of disk layouts; a job introduces them to
+//! the stores.
 
 #[cfg(feature = "dkim")]
 pub mod dns;
+mod hidden;
 pub mod imap;
 mod scram;
 pub mod smtp;

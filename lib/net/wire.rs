@@ -17,6 +17,9 @@ use crate::config::{Peer, Server, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::stop::{self, Woken};
 
+/// So many time limits may a whole TLS handshake take, however it drips.
+const HANDSHAKE: u32 = 4;
+
 /// A connected line. Reads and writes fail with [`io::ErrorKind::TimedOut`] after the peer's time limit.
 pub struct Wire {
     line: Line,
@@ -66,7 +69,7 @@ fn look_up(server: &Server, limit: Duration) -> Result<Vec<SocketAddr>> {
 fn set_up(socket: Socket, peer: &Peer) -> Result<Wire> {
     let failed = |why| Error::network(format!("cannot use the connection to {}", peer.server), why);
     socket.prepare(peer.timeout).map_err(failed)?;
-    let line = Line { socket, limit: peer.timeout, hold: false };
+    let line = Line { socket, limit: peer.timeout, deadline: None, hold: false };
     let mut wire = Wire { line, tls: None, peer: peer.clone() };
     if peer.tls == Tls::Implicit {
         wire.start_tls()?;
@@ -85,11 +88,13 @@ impl Wire {
         let trust = tls::trust(&self.peer)?;
         let mut connection = ClientConnection::new(trust.config, name)
             .map_err(|why| Error::new(Kind::Internal, doing(), why))?;
+        self.line.deadline = Instant::now().checked_add(self.peer.timeout.saturating_mul(HANDSHAKE));
         while connection.is_handshaking() {
             if let Err(why) = connection.complete_io(&mut self.line) {
                 return Err(self.handshake_error(doing(), why, &trust.shown));
             }
         }
+        self.line.deadline = None;
         self.tls = Some(Box::new(connection));
         Ok(())
     }
@@ -130,6 +135,11 @@ impl Wire {
     /// Another limit for each wait to read; `None` goes back to the peer's.
     pub fn set_limit(&mut self, limit: Option<Duration>) {
         self.line.limit = limit.unwrap_or(self.peer.timeout);
+    }
+
+    /// All reads together end by then, however much or little drips in meanwhile; `None` takes it away again.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.line.deadline = deadline;
     }
 
     /// While held, reads go on although we are asked to end: for an answer without which nobody knows what happened.
@@ -210,6 +220,7 @@ impl Socket {
 struct Line {
     socket: Socket,
     limit: Duration,
+    deadline: Option<Instant>,
     hold: bool,
 }
 
@@ -219,10 +230,16 @@ const GLANCE: Duration = Duration::from_secs(15);
 impl Line {
     /// Waits for input. A long wait ends early after a suspend: the line may be dead, and only a question can tell.
     fn wait(&self) -> io::Result<Woken> {
-        if self.hold {
-            return stop::wait_through(self.socket.as_fd(), self.limit);
+        let now = Instant::now();
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(Woken::Late);
         }
-        let (end, mut slept) = (Instant::now() + self.limit, time_asleep());
+        let limit = left.map_or(self.limit, |left| left.min(self.limit));
+        if self.hold {
+            return stop::wait_through(self.socket.as_fd(), limit);
+        }
+        let (end, mut slept) = (now + limit, time_asleep());
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match stop::wait(&[self.socket.as_fd()], left.min(GLANCE))? {

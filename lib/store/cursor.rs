@@ -12,6 +12,7 @@
 //! | `{"taken":"8","owed":N,"after":W}` | the same, and on the server W is still to be done with them (since N, seconds since 1970; lines of older versions have no W) |
 //! | `{"paid":"8"}` | that is done, or will never be |
 //! | `{"skipped":[{uid,size,reason}…]}` | these were looked at and not taken, and why |
+//! | `{"missing":"3:4","times":1,"at":N}` | a search left these out, so often, last at N (seconds since 1970); without `times` they are there again |
 //! | `{"settled":true}` | everything there was has been taken once under this UIDVALIDITY |
 //!
 //! After a crash the last `pending` without a `taken` says what to finish: those still in `tmp/` are renamed, those
@@ -27,9 +28,11 @@ use crate::durable::{Dir, Lock, Log};
 use crate::error::{Error, Kind, Result};
 use crate::mail::uids::Uids;
 
+mod missing;
 mod seen;
 
-use seen::Line;
+pub use missing::{Missing, Verdict};
+use seen::{Line, Sets};
 pub use seen::{Owed, Pending, Seen, Skipped};
 
 /// The cursor of one source, locked for this process.
@@ -99,42 +102,57 @@ impl Cursor {
 
     /// UIDs are those of another UIDVALIDITY from now on.
     pub fn renew(&mut self, uidvalidity: u32) -> Result<()> {
-        self.write(Line { uidvalidity: Some(uidvalidity), ..Line::default() }, None, None)
+        self.write(Line { uidvalidity: Some(uidvalidity), ..Line::default() }, Sets::default())
     }
 
     /// These are about to be renamed; `after` is what will be owed on the server with them.
     pub fn announce(&mut self, pending: Vec<Pending>, after: Option<String>) -> Result<()> {
-        self.write(Line { pending, after, ..Line::default() }, None, None)
+        self.write(Line { pending, after, ..Line::default() }, Sets::default())
     }
 
     /// These need not be looked at again; what was pending is done. `matched` are files of an older UIDVALIDITY that
     /// some of them turned out to be.
     pub fn take(&mut self, uids: &Uids, matched: Vec<String>) -> Result<()> {
         let line = Line { taken: Some(uids.to_string()), matched, ..Line::default() };
-        self.write(line, Some(uids.clone()), None)
+        self.write(line, Sets { taken: Some(uids.clone()), ..Sets::default() })
     }
 
     /// As [`Cursor::take`], and `after` is to be done with them on the server; `now` in seconds since 1970.
     pub fn take_and_owe(&mut self, uids: &Uids, now: i64, after: &str) -> Result<()> {
         let after = Some(after.to_string());
         let line = Line { taken: Some(uids.to_string()), owed: Some(now), after, ..Line::default() };
-        self.write(line, Some(uids.clone()), None)
+        self.write(line, Sets { taken: Some(uids.clone()), ..Sets::default() })
     }
 
     /// With these nothing more is to be done on the server.
     pub fn pay(&mut self, uids: &Uids) -> Result<()> {
         let line = Line { paid: Some(uids.to_string()), ..Line::default() };
-        self.write(line, None, Some(uids.clone()))
+        self.write(line, Sets { paid: Some(uids.clone()), ..Sets::default() })
     }
 
     /// These were looked at and not taken.
     pub fn skip(&mut self, skipped: Vec<Skipped>) -> Result<()> {
-        self.write(Line { skipped, ..Line::default() }, None, None)
+        self.write(Line { skipped, ..Line::default() }, Sets::default())
+    }
+
+    /// A search said this of those that it left out.
+    pub fn note(&mut self, verdict: &Verdict) -> Result<()> {
+        if !verdict.back.is_empty() {
+            let line = Line { missing: Some(verdict.back.to_string()), ..Line::default() };
+            self.write(line, Sets { missing: Some(verdict.back.clone()), ..Sets::default() })?;
+        }
+        for group in &verdict.missing {
+            self.write(of_missing(group), Sets { missing: Some(group.uids.clone()), ..Sets::default() })?;
+        }
+        match verdict.gone.is_empty() {
+            true => Ok(()),
+            false => self.take(&verdict.gone, Vec::new()),
+        }
     }
 
     /// Everything that there was has been taken.
     pub fn settle(&mut self) -> Result<()> {
-        self.write(Line { settled: true, ..Line::default() }, None, None)
+        self.write(Line { settled: true, ..Line::default() }, Sets::default())
     }
 
     /// Writes a long file anew, so that the next run reads a short one.
@@ -145,12 +163,12 @@ impl Cursor {
         }
     }
 
-    fn write(&mut self, line: Line, taken: Option<Uids>, paid: Option<Uids>) -> Result<()> {
+    fn write(&mut self, line: Line, sets: Sets) -> Result<()> {
         let text = json(&line)?;
         self.octets += text.len();
         self.log.append(&[text])?;
         self.lines += 1;
-        self.seen.apply(line, taken, paid);
+        self.seen.apply(line, sets);
         Ok(())
     }
 
@@ -175,6 +193,9 @@ impl Cursor {
             let skipped = self.seen.skipped.values().cloned().collect();
             lines.push(json(&Line { skipped, ..Line::default() })?);
         }
+        for group in &self.seen.missing {
+            lines.push(json(&of_missing(group))?);
+        }
         if !self.seen.pending.is_empty() {
             let (pending, after) = (self.seen.pending.clone(), self.seen.pending_after.clone());
             lines.push(json(&Line { pending, after, ..Line::default() })?);
@@ -186,6 +207,11 @@ impl Cursor {
         self.octets = 0;
         Ok(())
     }
+}
+
+fn of_missing(group: &Missing) -> Line {
+    let Missing { uids, times, at } = group;
+    Line { missing: Some(uids.to_string()), times: *times, at: Some(*at), ..Line::default() }
 }
 
 fn json(line: &impl Serialize) -> Result<String> {
@@ -223,21 +249,28 @@ mod tests {
         let skip = |uid| Skipped { uid, size: Some(9), reason: "large".into() };
         cursor.skip(vec![skip(3000), skip(1)]).unwrap();
         cursor.take(&Uids::from_iter([1]), Vec::new()).unwrap();
+        let missing = |uids: &str| Missing { uids: uids.parse().unwrap(), times: 2, at: 88 };
+        let verdict = Verdict { missing: vec![missing("1200:1300")], ..Verdict::default() };
+        cursor.note(&verdict).unwrap();
+        let verdict =
+            Verdict { gone: Uids::from_iter([1300]), back: Uids::from_iter([1200]), ..Verdict::default() };
+        cursor.note(&verdict).unwrap();
         cursor.announce(vec![pending.clone()], Some("delete".into())).unwrap();
         drop(cursor);
         for _ in 0..2 {
             let cursor = open(&dir);
             assert_eq!(
                 (cursor.uidvalidity(), cursor.taken().to_string().as_str()),
-                (Some(5), "1:1100,2000:2001")
+                (Some(5), "1:1100,1300,2000:2001")
             );
+            assert_eq!(cursor.missing(), [missing("1201:1299")]);
             assert_eq!(cursor.pending(), std::slice::from_ref(&pending));
             assert_eq!(cursor.pending_after(), Some("delete"));
             let owed = Owed { since: 77, after: Some("seen".into()) };
             assert_eq!(cursor.owed(), &BTreeMap::from([(2001, owed)]));
             assert_eq!(cursor.skipped(), &BTreeMap::from([(3000, skip(3000))]));
         }
-        assert_eq!(dir.read("mailloop-cursor-s").unwrap().unwrap().split(|b| *b == b'\n').count(), 7);
+        assert_eq!(dir.read("mailloop-cursor-s").unwrap().unwrap().split(|b| *b == b'\n').count(), 8);
         assert_eq!(owner(&dir, "s"), Some(("school".into(), "INBOX".into())));
     }
 

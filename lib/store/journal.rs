@@ -9,7 +9,6 @@
 //! A message's key is its unique name where it lies in a Maildir, else the sha256 of its bytes; the last line with
 //! a key counts. Paths of files are relative to `DIR`, so the directory may move.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -23,9 +22,11 @@ use crate::durable::{self, Dir, Lock, Log, NotAppended};
 use crate::error::{Error, Kind, Result};
 use crate::record::{self, VERSION};
 
+mod known;
 mod line;
 mod read;
-use line::{digest, key_start, learn, short};
+use known::{Known, Told};
+use line::{digest, key_start};
 pub use read::{Mark, entries, files, files_since, size};
 
 /// The directory within the output directory.
@@ -79,14 +80,13 @@ pub struct Desk {
 #[derive(Debug)]
 struct Lines {
     log: Log,
-    /// The line of each finished message, both as short digests: a journal of a million messages fits into memory.
     /// None as long as nobody asked for much: a run over one message should not pay for all that came before it.
-    finished: Option<HashMap<[u8; 16], u64>>,
-    /// How often somebody asked for one line.
+    known: Option<Known>,
+    /// How often the journal was read for one line.
     asked: usize,
 }
 
-/// From so many questions on, all lines are kept in mind.
+/// From so many readings on, all lines are kept in mind.
 const MANY: usize = 3;
 
 impl Journal {
@@ -96,7 +96,7 @@ impl Journal {
         let place = out.subdir(PLACE, 0o700)?;
         durable::check_private(place.path())?;
         let lock = Lock::take(&place, LOCK, limit)?;
-        let lines = Lines { log: Log::open_unread(&place, JOURNAL)?, finished: None, asked: 0 };
+        let lines = Lines { log: Log::open_unread(&place, JOURNAL)?, known: None, asked: 0 };
         let desk = Desk { place, lines: Arc::new(Mutex::new(lines)), next: Arc::default() };
         desk.sweep()?;
         Ok(Journal { desk, sync, lock: Some(lock) })
@@ -112,9 +112,11 @@ impl Journal {
         self.desk.sweep()
     }
 
-    /// Lets others write; only while no file of [`Desk::begin`] is unfinished.
+    /// Lets others write; only while no file of [`Desk::begin`] is unfinished. What is kept in mind meanwhile takes the
+    /// same room whatever stands in the journal.
     pub fn release(&mut self) {
         self.lock = None;
+        self.desk.lines().release();
     }
 
     /// Where to write aside.
@@ -133,10 +135,10 @@ impl Journal {
             let line = serde_json::to_string(entry)
                 .map_err(|why| Error::new(Kind::Internal, "cannot write a journal entry", why))?;
             let digest = digest(line.as_bytes());
-            let is_unread = lines.finished.is_none() && is_new(at);
+            let is_unread = lines.known.is_none() && is_new(at);
             if !new.contains(&line) && (is_unread || lines.find(&entry.key)? != Some(digest)) {
-                if let Some(finished) = &mut lines.finished {
-                    finished.insert(short(&entry.key), digest);
+                if let Some(known) = &mut lines.known {
+                    known.insert(&entry.key, digest);
                 }
                 new.push(line);
             }
@@ -148,29 +150,46 @@ impl Journal {
 impl Lines {
     /// The digest of the last line with this key.
     fn find(&mut self, key: &str) -> Result<Option<u64>> {
-        if self.finished.is_none() && self.asked < MANY {
+        match self.known.as_ref().map(|known| known.find(key)) {
+            Some(Told::Finished(digest)) => return Ok(Some(digest)),
+            Some(Told::New) => return Ok(None),
+            Some(Told::Perhaps) | None => {}
+        }
+        if self.asked < MANY {
             self.asked += 1;
-            let mut found = None;
-            let start = key_start(key)?;
-            self.log.each(&mut |line| {
-                if line.starts_with(&start) {
-                    found = Some(digest(line));
-                }
-            })?;
-            return Ok(found);
+            return self.read(key);
         }
-        if self.finished.is_none() {
-            let mut finished = HashMap::new();
-            self.log.each(&mut |line| learn(&mut finished, line))?;
-            self.finished = Some(finished);
+        let mut known = self.known.take().unwrap_or_else(Known::new);
+        known.begin_all();
+        self.log.each(&mut |line| known.learn(line))?;
+        match self.known.insert(known).find(key) {
+            Told::Finished(digest) => Ok(Some(digest)),
+            Told::New | Told::Perhaps => Ok(None),
         }
-        Ok(self.finished.as_ref().and_then(|finished| finished.get(&short(key)).copied()))
+    }
+
+    fn read(&self, key: &str) -> Result<Option<u64>> {
+        let mut found = None;
+        let start = key_start(key)?;
+        self.log.each(&mut |line| {
+            if line.starts_with(&start) {
+                found = Some(digest(line));
+            }
+        })?;
+        Ok(found)
     }
 
     fn read_on(&mut self) -> Result<()> {
-        match &mut self.finished {
-            Some(finished) => self.log.read_each(&mut |line| learn(finished, line)),
+        match &mut self.known {
+            Some(known) => self.log.read_each(&mut |line| known.learn(line)),
             None => self.log.pass_on(),
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.release();
+            self.asked = 0;
         }
     }
 }
@@ -214,56 +233,4 @@ impl Desk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::RecordPath;
-
-    fn entry(key: &str, file: &str) -> Entry {
-        let mut entry = Entry::new(key.into(), record::Message::fresh());
-        entry.files.push(record::File { path: RecordPath(Some(file.into())), ..record::File::fresh() });
-        entry
-    }
-
-    #[test]
-    fn the_last_entry_of_a_message_counts() {
-        let temp = tempfile::tempdir().unwrap();
-        let out = Dir::open(temp.path()).unwrap();
-        assert!(entries(temp.path()).unwrap().next().is_none());
-        let mut journal = Journal::open(&out, Duration::ZERO, true).unwrap();
-        journal.append(&[entry("a", "1.pdf"), entry("b", "2.pdf")], &|_| false).unwrap();
-        journal.append(&[entry("a", "3.pdf"), entry("b", "2.pdf")], &|at| at == 0).unwrap();
-        assert!(journal.desk().has("a").unwrap() && !journal.desk().has("c").unwrap());
-        let names: Vec<_> =
-            files(temp.path()).unwrap().map(|file| file.path.get().unwrap().to_path_buf()).collect();
-        assert_eq!(names, [temp.path().join("3.pdf"), temp.path().join("2.pdf")]);
-        assert_eq!(files(temp.path()).unwrap().next().unwrap().message.unwrap().kind, "message");
-        // A line that stands is not written again.
-        let text = std::fs::read_to_string(temp.path().join(PLACE).join(JOURNAL)).unwrap();
-        assert_eq!(text.lines().count(), 3);
-        // A path that leads elsewhere did not come from us, and a line without an end never became true.
-        journal.append(&[entry("c", "../x"), entry("d", "/x"), entry("e\"\\", "sub/x")], &|_| true).unwrap();
-        let path = temp.path().join(PLACE).join(JOURNAL);
-        let torn = std::fs::read_to_string(&path).unwrap() + r#"{"v":1,"key":"f"#;
-        std::fs::write(&path, torn).unwrap();
-        let last = files(temp.path()).unwrap().last().unwrap();
-        assert_eq!(last.path.get().unwrap(), temp.path().join("sub/x"));
-        assert_eq!(files(temp.path()).unwrap().count(), 3);
-    }
-
-    #[test]
-    fn leftovers_go_and_others_are_seen() {
-        let temp = tempfile::tempdir().unwrap();
-        let out = Dir::open(temp.path()).unwrap();
-        let mut first = Journal::open(&out, Duration::ZERO, true).unwrap();
-        first.desk().begin().unwrap();
-        assert_eq!(Journal::open(&out, Duration::ZERO, true).unwrap_err().kind(), Kind::Temporary);
-        first.release();
-        let mut second = Journal::open(&out, Duration::ZERO, true).unwrap();
-        assert!(!second.desk().place().has("new.1"));
-        second.append(&[entry("k", "f")], &|_| true).unwrap();
-        drop(second);
-        assert!(!first.desk().has("k").unwrap());
-        first.lock(Duration::ZERO).unwrap();
-        assert!(first.desk().has("k").unwrap());
-    }
-}
+mod tests;

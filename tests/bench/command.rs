@@ -146,6 +146,17 @@ impl Running {
         String::from_utf8_lossy(&rest[..end]).into_owned()
     }
 
+    /// Waits until `text` stands on its stderr; a command that ends before, or takes longer than its limit, fails the
+    /// test.
+    #[track_caller]
+    pub fn complains(&self, text: &str) {
+        let there = |seen: &[u8]| String::from_utf8_lossy(seen).contains(text);
+        if !self.err.wait(self.deadline, there) {
+            self.overrun(&format!("no {text:?} on stderr in time"));
+        }
+        assert!(there(&self.err.so_far()), "stderr ended without {text:?}\n{}", self.report("ended"));
+    }
+
     /// Waits for its end and for the end of both outputs.
     #[track_caller]
     pub fn wait(mut self) -> Ran {

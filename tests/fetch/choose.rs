@@ -1,7 +1,8 @@
 //! Which mailboxes and messages come, what is done with them on the server, and that asking again doubles nothing.
 
 use super::Post;
-use crate::bench::Ran;
+use super::fake::Fake;
+use crate::bench::{Bench, Ran};
 
 /// What Python's imaplib says about the server's INBOX after running `script` on it.
 fn on_server(post: &Post, script: &str) -> Vec<String> {
@@ -185,4 +186,29 @@ fn killed_at_every_step_nothing_is_deleted_there_that_is_not_durable_here() {
         fetch().run().ok();
         assert_eq!((post.digests("m"), post.on_server()), (all, Vec::new()), "step {step}");
     }
+}
+
+/// What a server says of sizes before is believed only as long as nothing else shows.
+#[test]
+fn max_size_is_held_to_what_comes() {
+    let bench = Bench::new();
+    let fake = Fake::new(&["INBOX"]);
+    fake.change(|state| {
+        let inbox = state.boxes.get_mut("INBOX").unwrap();
+        inbox.add("small\r\n");
+        inbox.add(&"large\r\n".repeat(1000));
+        inbox.larger = Some([1].into());
+    });
+    let fetch = || fake.fetch(&bench).args(["--max-size", "4K", "--json"]).run().ok();
+    let ran = fetch().err_has("UID 2 skipped: 7000 octets are more than --max-size allows");
+    let told: Vec<String> =
+        ran.json().iter().map(|one| format!("{} {} {}", one["uid"], one["state"], one["size"])).collect();
+    assert_eq!(told.len(), 2, "{}", ran.shown());
+    assert!(told.contains(&"1 \"delivered\" 7".into()), "{}", ran.shown());
+    assert!(told.contains(&"2 \"skipped\" 7000".into()), "{}", ran.shown());
+    assert_eq!(bench.files("m/new").len(), 1);
+    // It is known now, and comes when it may.
+    let ran = fetch();
+    assert!(ran.lines().is_empty() && ran.err_text().is_empty(), "{}", ran.shown());
+    assert_eq!(fake.fetch(&bench).args(["--max-size", "8K"]).run().ok().lines().len(), 1);
 }

@@ -278,3 +278,62 @@ fn what_came_before_the_mailbox_was_opened_again_is_not_waited_for() {
     running.wait();
     play.heard();
 }
+
+#[test]
+fn no_time_at_all_is_refused() {
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    for times in [
+        &["--idle=0s"][..],
+        &["--idle=1m", "--poll", "0s"],
+        &["--timeout", "0s"],
+        &["--idle", "--timeout", "0m"],
+    ] {
+        let cmd = bench.cmd("mail-fetch").args(["--imap", "imap://127.0.0.1:1", "--user", "u"]);
+        let cmd = cmd.args(["--password-file", "pw", "-C", "m", "--state", "state"]);
+        cmd.args(times).timeout(5).run().fails(64).err_has("no time at all");
+    }
+    let cmd = bench.cmd("mail-fetch").args(["--imap", "imap://127.0.0.1:1", "--user", "u", "-C", "m"]);
+    let longer = cmd.args(["--password-file", "pw", "--state", "state", "--idle", "--poll", "3m"]);
+    longer.timeout(5).run().fails(64).err_has("--poll").err_has("--idle=3m");
+    let account = "[account.x]\nimap = \"imaps://h.example\"\nmaildir = \"/tmp/x\"\n";
+    for (text, place) in [
+        (format!("{account}timeout = \"0s\"\n"), "line 4"),
+        (format!("{account}[loop.l]\naccount = \"x\"\nfiles = \"/tmp/y\"\nevery = \"0m\"\n"), "line 7"),
+    ] {
+        bench.write("home/.config/mailloop/config.toml", text);
+        bench.cmd("mail-fetch").arg("x").run().fails(78).err_has(place).err_has("no time at all");
+    }
+}
+
+/// IDLE is announced and refused: the mailbox is asked for instead, over the same connection.
+#[test]
+fn a_refused_idle_is_replaced_by_asking() {
+    for no in ["NO not for you", "BAD what", "NO [UNAVAILABLE] too many watchers"] {
+        // The DONE of a refused IDLE would be a strange command.
+        let rest = format!(
+            "C: a3 IDLE\nS: a3 {no}\nC: a4 NOOP\nS: a4 OK\nC: a5 NOOP\nS: * 1 EXISTS\nS: a5 OK\nC: a6 UID SEARCH *\n\
+             S: * SEARCH 1\nS: a6 OK\nC: a7 UID FETCH *\nS- * 1 FETCH (UID 1 BODY[] {{3}}\\r\\none)\\r\\n\nS: a7 OK\n\
+             C? a8 NOOP\nSTALL"
+        );
+        let bench = Bench::new();
+        bench.write("pw", "secret\n");
+        let play = Transcript::play([format!("{LOGIN}{EMPTY}{rest}")]);
+        let cmd = bench.cmd("mail-fetch").args(["--imap", &play.url("imap"), "--user", "u", "-C", "m"]);
+        let cmd = cmd.args(["--password-file", "pw", "--timeout", "5s", "--state", "state", "--idle=1h"]);
+        let mut running = cmd.args(["--poll", "300ms"]).timeout(20).spawn();
+        assert!(running.line().contains("V5U1."));
+        running.signal(rustix::process::Signal::TERM);
+        let ran = running.wait();
+        assert_eq!(ran.signal, Some(15), "{}", ran.shown());
+        assert_eq!(
+            ran.err_text().matches("asking for news every now and then").count(),
+            1,
+            "{}",
+            ran.shown()
+        );
+        let heard = play.heard();
+        assert_eq!(heard.iter().filter(|line| line.ends_with("IDLE")).count(), 1, "{heard:?}");
+        assert!(!heard.contains(&"DONE".to_string()), "{heard:?}");
+    }
+}

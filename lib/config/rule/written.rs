@@ -47,7 +47,7 @@ pub(super) struct Written {
     #[serde(deserialize_with = "size")]
     max_size: Option<u64>,
     once_per: OncePer,
-    #[serde(deserialize_with = "crate::config::time")]
+    #[serde(deserialize_with = "crate::config::some_time")]
     timeout: Option<Duration>,
     tries: Option<u32>,
     repeatable: bool,

@@ -9,19 +9,20 @@ use std::sync::mpsc::sync_channel;
 
 use super::group::{Group, Out, Whole, nobody_reads};
 use super::known::Known;
+use super::pick::too_large;
 use super::progress::Progress;
 use super::spool::{Spool, SpoolSink};
 use super::{Fetcher, Options};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Status};
 use crate::mail::uids::Uids;
-use crate::net::imap::Imap;
+use crate::net::imap::{Imap, LONGEST_SET};
 use crate::report;
 use crate::secret;
 use crate::stop;
 use crate::store::cursor::Skipped;
 
-/// Servers limit a command's length; 8 KiB is safe with all of them (RFC 7162 section 4).
-const LONGEST_SET: usize = 7000;
+/// So many characters has a UID with what separates it from the next, at most.
+const ONE_UID: usize = 11;
 /// With the newest first, so many come in the server's order.
 const NEWEST_TOGETHER: usize = 64;
 /// So many broken lines without a message in between, and we give up on this mailbox for now.
@@ -31,6 +32,10 @@ const MOST_VAIN: usize = 20;
 pub(super) struct Loaded {
     /// What was there and did not come.
     pub skipped: Vec<Skipped>,
+    /// What that means: 75 where a line broke over it or the server put it off, else 76.
+    pub status: Status,
+    /// What came and was larger than is wanted.
+    pub large: Vec<Skipped>,
     /// What ended it early.
     pub trouble: Option<Error>,
 }
@@ -60,15 +65,30 @@ pub(super) fn run(
             Ok(())
         });
         let progress = Progress::new(&options.account, name, wanted.len());
-        let spool = Rc::new(RefCell::new(Spool::new(&maildir, &source, uidvalidity, give, progress)));
-        let mut load = Load { fetcher, name, uidvalidity, spool: spool.clone(), out, skipped: Vec::new() };
+        let spool = Rc::new(RefCell::new(Spool::new(
+            &maildir,
+            &source,
+            uidvalidity,
+            options.pick.max_size,
+            give,
+            progress,
+        )));
+        let mut load = Load { fetcher, name, uidvalidity, spool: spool.clone(), out, passed: Vec::new() };
         let loaded = load.all(wanted);
-        let skipped = load.skipped;
+        let mut passed = load.passed;
+        if loaded.is_err() {
+            // Where no line held, the messages are not to blame.
+            passed.retain(|(_, kind)| !kind.is_temporary());
+        }
+        let mut status = Status::DONE;
+        passed.iter().for_each(|(_, kind)| status.add(*kind));
+        let skipped = passed.into_iter().map(|(one, _)| one).collect();
+        let large = spool.borrow().large().iter().map(|(uid, size)| too_large(*uid, *size)).collect();
         let here = spool.borrow_mut().finish();
         drop(spool);
         let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         stored?;
-        Ok(Loaded { skipped, trouble: here.or(loaded.err()) })
+        Ok(Loaded { skipped, large, status, trouble: here.or(loaded.err()) })
     })
 }
 
@@ -78,7 +98,8 @@ struct Load<'a, 'f, 'o, 'p, 'r> {
     uidvalidity: u32,
     spool: Rc<RefCell<Spool>>,
     out: &'o Out<'p, 'r>,
-    skipped: Vec<Skipped>,
+    /// What was passed over, and of what kind the trouble with it was.
+    passed: Vec<(Skipped, Kind)>,
 }
 
 impl Load<'_, '_, '_, '_, '_> {
@@ -102,7 +123,7 @@ impl Load<'_, '_, '_, '_, '_> {
                     }
                     if got.len() == before && number == 1 {
                         rest.remove(0);
-                        self.pass_over(&asked, &error.to_string());
+                        self.pass_over(&asked, &error.to_string(), error.kind());
                     }
                     rest.retain(|uid| !got.contains(*uid));
                     // Where nothing came at all, the first one is the suspect.
@@ -116,11 +137,19 @@ impl Load<'_, '_, '_, '_, '_> {
                     rest.retain(|uid| !spool.got().contains(*uid));
                     width = 1;
                 }
-                done => {
-                    if let Err(no) = done {
-                        report::detail(&no);
+                Err(no) => {
+                    report::detail(&no);
+                    vain += 1;
+                    if no.kind().is_temporary() && vain > MOST_VAIN {
+                        return Err(no);
                     }
-                    self.complain(&asked)?;
+                    self.complain(&asked, no.kind())?;
+                    rest.remove(0);
+                    width = 1;
+                }
+                Ok(()) => {
+                    vain = 0;
+                    self.complain(&asked, Kind::Protocol)?;
                     rest.drain(..number);
                     width = width.saturating_mul(2).min(most);
                 }
@@ -170,38 +199,43 @@ impl Load<'_, '_, '_, '_, '_> {
 
     /// What was asked for and did not come, or came without a body (NIL): it was expunged meanwhile (Dovecot says
     /// NIL then), unless the server still lists it.
-    fn complain(&mut self, asked: &Uids) -> Result<()> {
+    fn complain(&mut self, asked: &Uids, kind: Kind) -> Result<()> {
+        let kind = if kind.is_temporary() { kind } else { Kind::Protocol };
         self.doubt_empty(asked)?;
         let missing: Uids = {
             let spool = self.spool.borrow();
             asked.iter().filter(|uid| !spool.got().contains(*uid)).collect()
         };
-        let Some(first) = missing.iter().next() else { return Ok(()) };
-        let listed = self.fetcher.imap.search(first, Some(&format!("UID {missing}")))?;
-        let withheld: Uids = listed.into_iter().filter(|uid| missing.contains(*uid)).collect();
+        let mut withheld = Uids::default();
+        for piece in missing.pieces(LONGEST_SET, u64::MAX) {
+            let first = piece.iter().next().unwrap_or(1);
+            let listed = self.fetcher.imap.search(first, Some(&format!("UID {piece}")))?;
+            listed.into_iter().filter(|uid| piece.contains(*uid)).for_each(|uid| withheld.insert(uid));
+        }
         let empty = self.spool.borrow().empty(&withheld);
         let (empty, withheld) = withheld.iter().partition::<Vec<u32>, _>(|uid| empty.contains(*uid));
-        self.pass_over(&withheld.into_iter().collect(), "the server gave no body");
-        self.pass_over(&empty.into_iter().collect(), "the server gave an empty body");
+        self.pass_over(&withheld.into_iter().collect(), "the server gave no body", kind);
+        self.pass_over(&empty.into_iter().collect(), "the server gave an empty body", kind);
         Ok(())
     }
 
-    fn pass_over(&mut self, uids: &Uids, reason: &str) {
-        let skipped = |uid| Skipped { uid, size: None, reason: reason.to_string() };
-        self.skipped.extend(uids.iter().map(skipped));
+    fn pass_over(&mut self, uids: &Uids, reason: &str, kind: Kind) {
+        let skipped = |uid| (Skipped { uid, size: None, reason: reason.to_string() }, kind);
+        self.passed.extend(uids.iter().map(skipped));
     }
 }
 
-/// The first of these, at most `width`, and no more than fit on a line.
+/// The first of these, at most `width`, and no more than fit on a line however they are written.
 fn set_of(rest: &[u32], width: usize) -> Uids {
-    let mut number = width.min(rest.len());
-    loop {
-        let set: Uids = rest[..number].iter().copied().collect();
-        if number == 1 || set.to_string().len() <= LONGEST_SET {
-            return set;
-        }
-        number = number.div_ceil(2);
-    }
+    let (mut length, mut run, mut before) = (0, 0, None);
+    let fit = rest.iter().take_while(|uid| {
+        // A range is told by its ends.
+        let goes_on = before.replace(**uid).is_some_and(|before: u32| before.abs_diff(**uid) == 1);
+        run = if goes_on { run + 1 } else { 1 };
+        length += if run > 2 { 0 } else { ONE_UID };
+        length <= LONGEST_SET
+    });
+    fit.take(width.max(1)).copied().collect()
 }
 
 impl Options {

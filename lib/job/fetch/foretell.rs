@@ -25,7 +25,7 @@ impl Fetcher<'_> {
         let seen = seen.under(self.uidvalidity(name, &opened)?);
         let picked = match self.is_old_news(&seen, &opened) {
             true => Picked::default(),
-            false => self.options.pick.look(&mut self.imap, &seen)?,
+            false => self.options.pick.look(&mut self.imap, &seen, opened.uidnext)?,
         };
         let wanted = picked.wanted.iter().copied().collect();
         let mut described = Vec::new();

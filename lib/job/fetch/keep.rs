@@ -233,6 +233,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         scope: Option<&'scope Scope<'scope, '_>>,
     ) -> Result<Own> {
         let mut polls = scope.is_some();
+        fetcher.poll = self.pause_between();
         while !self.is_over() {
             fetcher.pass_to(self.out)?;
             self.answered();

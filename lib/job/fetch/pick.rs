@@ -1,10 +1,13 @@
 //! Which messages of a mailbox are wanted, and which mailboxes of an account.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use crate::error::{Error, Kind, Result};
 use crate::mail::mailbox;
 use crate::mail::uids::Uids;
 use crate::net::imap::{Imap, Listed, Opened};
-use crate::store::cursor::{Seen, Skipped};
+use crate::store::cursor::{Missing, Seen, Skipped, Verdict};
 
 /// What of a mailbox is wanted. What is not wanted now is not marked as taken: another time it may be.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +29,8 @@ pub struct Pick {
 pub(super) struct Picked {
     /// To be downloaded, in this order.
     pub wanted: Vec<u32>,
-    /// Gone from the server before we saw them.
-    pub gone: Uids,
+    /// What follows for those that the server should have and did not list.
+    pub verdict: Verdict,
     /// Too large.
     pub large: Vec<Skipped>,
     /// Nothing that is there was left out.
@@ -35,11 +38,25 @@ pub(super) struct Picked {
 }
 
 impl Pick {
-    /// The lowest UID that may be wanted.
-    pub(super) fn first(&self, cursor: &Seen) -> u32 {
+    /// True if everything that there is has been seen, UIDs up to `next` having been given out.
+    pub(super) fn is_old_news(&self, cursor: &Seen, next: u32, now: i64) -> bool {
+        let mut seen = self.seen(cursor);
+        cursor.missing().iter().for_each(|group| seen.extend(&group.uids));
+        next <= seen.first_gap() && !cursor.is_due(now)
+    }
+
+    /// The lowest UID that may be wanted, or is to be looked for again.
+    fn first(&self, cursor: &Seen, now: i64) -> u32 {
+        let mut seen = self.seen(cursor);
+        cursor.missing().iter().filter(|group| group.rests(now)).for_each(|group| seen.extend(&group.uids));
+        seen.first_gap()
+    }
+
+    /// Taken, or passed over.
+    fn seen(&self, cursor: &Seen) -> Uids {
         let mut seen = cursor.taken().clone();
         self.passed_over(cursor).for_each(|uid| seen.insert(uid));
-        seen.first_gap()
+        seen
     }
 
     /// Known to be too large still.
@@ -56,18 +73,21 @@ impl Pick {
         (!all.is_empty()).then(|| all.join(" "))
     }
 
-    /// Looks at the open mailbox.
-    pub(super) fn look(&self, imap: &mut Imap, cursor: &Seen) -> Result<Picked> {
-        let first = self.first(cursor);
+    /// Looks at the open mailbox. All UIDs below `next` have been given out, where that is known.
+    pub(super) fn look(&self, imap: &mut Imap, cursor: &Seen, next: Option<u32>) -> Result<Picked> {
+        let now = jiff::Timestamp::now().as_second();
+        let first = self.first(cursor, now);
         let criteria = self.criteria();
         let listed = imap.search(first, criteria.as_deref()).map_err(|error| self.blame(error))?;
         let over: Uids = self.passed_over(cursor).collect();
         let untaken = |uid: &u32| !cursor.taken().contains(*uid) && !over.contains(*uid);
         let mut picked =
             Picked { wanted: listed.iter().copied().filter(untaken).collect(), ..Picked::default() };
-        // A UID below the last listed one that is not listed is gone for good (RFC 9051 section 2.3.1.1).
+        // `n:*` names the last message even where its UID is below n (RFC 9051 section 9): a search that names none in a
+        // mailbox that is not empty did not look.
         if let (None, Some(last)) = (&criteria, listed.last()) {
-            picked.gone = all_between(first, *last, &listed);
+            let next = next.unwrap_or(0).max(last.saturating_add(1));
+            picked.verdict = self.verdict(cursor, first..next, &listed, now);
         }
         if let Some(most) = self.max_size {
             picked.large = larger(imap, first, most, &picked.wanted)?;
@@ -79,9 +99,21 @@ impl Pick {
         }
         let all = picked.wanted.len();
         picked.wanted.truncate(self.limit.unwrap_or(all));
-        picked.complete =
-            criteria.is_none() && over.is_empty() && picked.large.is_empty() && picked.wanted.len() == all;
+        // What was left out just now may come soon.
+        let known = cursor.missing().iter().filter(|group| !group.is_due(now));
+        let fresh = known.chain(&picked.verdict.missing).any(|group: &Missing| group.times == 1);
+        let whole = over.is_empty() && picked.large.is_empty() && picked.wanted.len() == all;
+        picked.complete = criteria.is_none() && whole && !fresh;
         Ok(picked)
+    }
+
+    /// What follows from a search of this range. A UID that was given out is listed, or gone for good (RFC 9051 section
+    /// 2.3.1.1); but not every server shows all that it has at any moment.
+    fn verdict(&self, cursor: &Seen, range: Range<u32>, listed: &[u32], now: i64) -> Verdict {
+        let listed: Uids = listed.iter().copied().collect();
+        let mut left_out = Uids::default();
+        left_out.insert_range(range.start, range.end.saturating_sub(1));
+        cursor.judge(&listed, &left_out.without(&listed).without(&self.seen(cursor)), now)
     }
 
     /// A server that does not understand a search with our user's words in it is not to blame.
@@ -103,29 +135,20 @@ fn larger(imap: &mut Imap, first: u32, most: u64, wanted: &[u32]) -> Result<Vec<
     }
     let wanted: Uids = wanted.iter().copied().collect();
     let found = imap.search(first, Some(&format!("LARGER {most}")))?;
-    let large: Uids = found.into_iter().filter(|uid| wanted.contains(*uid)).collect();
-    if large.is_empty() {
+    let found: Uids = found.into_iter().filter(|uid| wanted.contains(*uid)).collect();
+    if found.is_empty() {
         return Ok(Vec::new());
     }
-    let described = imap.describe(&large)?;
-    Ok(large
-        .iter()
-        .map(|uid| {
-            let size = described.iter().find(|one| one.uid == uid).and_then(|one| one.size);
-            let size = size.filter(|size| *size > u64::from(most)).or(Some(u64::from(most) + 1));
-            Skipped { uid, size, reason: "larger than --max-size allows".into() }
-        })
-        .collect())
+    // What the search alone calls large shows its size when it comes.
+    let described = imap.describe(&found)?.into_iter().filter(|one| found.contains(one.uid));
+    let sizes: BTreeMap<u32, u64> = described.filter_map(|one| Some((one.uid, one.size?))).collect();
+    let large = sizes.into_iter().filter(|(_, size)| *size > u64::from(most));
+    Ok(large.map(|(uid, size)| too_large(uid, size)).collect())
 }
 
-fn all_between(first: u32, last: u32, listed: &[u32]) -> Uids {
-    let (mut gone, mut next) = (Uids::default(), first);
-    for uid in listed {
-        gone.insert_range(next, uid.saturating_sub(1));
-        next = uid.saturating_add(1);
-    }
-    gone.insert_range(next, last);
-    gone
+/// What is remembered of a message that `--max-size` passes over.
+pub(super) fn too_large(uid: u32, size: u64) -> Skipped {
+    Skipped { uid, size: Some(size), reason: "larger than --max-size allows".into() }
 }
 
 /// A mailbox to be looked at.
@@ -213,12 +236,6 @@ fn fits(pattern: &str, name: &str, delimiter: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_not_listed_is_gone() {
-        assert_eq!(all_between(3, 9, &[4, 5, 9]).to_string(), "3,6:8");
-        assert_eq!(all_between(1, 1, &[1]).to_string(), "");
-    }
 
     #[test]
     fn wildcards() {

@@ -32,8 +32,14 @@ pub(super) struct Spool {
     got: Uids,
     /// Came with nothing in them; most servers that say so cannot read the message just now.
     empty: BTreeMap<u32, Fetched>,
+    /// Messages of more octets than this are not stored.
+    most: u64,
+    /// Those that came and were too large, with their sizes.
+    large: BTreeMap<u32, u64>,
     next: u64,
     open: Option<(String, File, u64)>,
+    /// The size of one that passes by without being stored.
+    passing: Option<u64>,
     group: Vec<Whole>,
     octets: u64,
     /// Gone once everything has been handed over.
@@ -53,6 +59,7 @@ impl Spool {
         maildir: &Maildir,
         source: &str,
         uidvalidity: u32,
+        most: Option<u64>,
         takers: SyncSender<Vec<Whole>>,
         progress: Progress,
     ) -> Spool {
@@ -63,8 +70,11 @@ impl Spool {
             asked: Uids::default(),
             got: Uids::default(),
             empty: BTreeMap::new(),
+            most: most.unwrap_or(u64::MAX),
+            large: BTreeMap::new(),
             next: 0,
             open: None,
+            passing: None,
             group: Vec::new(),
             octets: 0,
             takers: Some(takers),
@@ -79,9 +89,14 @@ impl Spool {
         self.asked.extend(uids);
     }
 
-    /// What came whole.
+    /// What came whole, or would have.
     pub fn got(&self) -> &Uids {
         &self.got
+    }
+
+    /// What was too large.
+    pub fn large(&self) -> &BTreeMap<u32, u64> {
+        &self.large
     }
 
     /// Which of these came empty.
@@ -112,6 +127,7 @@ impl Spool {
 
     /// The line broke: what came only in part is of no use.
     pub fn drop_open(&mut self) {
+        self.passing = None;
         if let Some((tmp, _, _)) = self.open.take() {
             // What cannot be removed is swept next time.
             let _ = self.maildir.discard(&tmp);
@@ -123,6 +139,10 @@ impl Spool {
         if self.over {
             return Err(io::Error::other("nobody takes messages any more"));
         }
+        if size > self.most {
+            self.passing = Some(size);
+            return Ok(true);
+        }
         let number = self.next;
         self.next += 1;
         let begun = self.maildir.begin(&self.source, number);
@@ -131,29 +151,41 @@ impl Spool {
         Ok(true)
     }
 
-    fn end(&mut self, message: Fetched) {
-        if let Some((_, _, 0)) = self.open {
+    fn end(&mut self, message: Fetched) -> bool {
+        if let Some(size) = self.passing.take() {
+            self.pass(message.uid, size)
+        } else if let Some((_, _, 0)) = self.open {
             self.drop_open();
-            if self.asked.contains(message.uid) {
-                self.empty.insert(message.uid, message);
-            }
+            self.asked.contains(message.uid) && self.empty.insert(message.uid, message).is_none()
         } else {
-            self.keep(message);
+            self.keep(message)
         }
     }
 
-    fn keep(&mut self, message: Fetched) {
-        let Some((tmp, file, size)) = self.open.take() else { return };
+    /// It came, and is too large to be kept.
+    fn pass(&mut self, uid: u32, size: u64) -> bool {
+        let is_new = self.asked.contains(uid) && !self.got.contains(uid);
+        if is_new {
+            self.got.insert(uid);
+            self.large.insert(uid, size);
+            self.progress.message();
+        }
+        is_new
+    }
+
+    fn keep(&mut self, message: Fetched) -> bool {
+        let Some((tmp, file, size)) = self.open.take() else { return false };
         if !self.asked.contains(message.uid) || self.got.contains(message.uid) {
             // Nobody asked for it: a server that is confused about UIDs, or worse.
             let _ = self.maildir.discard(&tmp);
-            return;
+            return false;
         }
         self.got.insert(message.uid);
         self.progress.message();
         self.octets += size;
         self.group.push(Whole::new(&self.source, self.uidvalidity, &message, tmp, file, size));
         self.hand_over(false);
+        true
     }
 
     /// Groups go when somebody waits for one, or when they are so large that we wait for somebody.
@@ -192,15 +224,17 @@ impl Sink for SpoolSink {
 
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         let mut spool = self.0.borrow_mut();
+        if spool.passing.is_some() {
+            return Ok(());
+        }
         let Some((_, file, _)) = &mut spool.open else { return Err(io::Error::other("no message is open")) };
         let written = durable::write(file, octets);
         spool.progress.octets(octets.len());
         written.map_err(|why| spool.fail("cannot write a message into", why))
     }
 
-    fn end(&mut self, message: Fetched) -> io::Result<()> {
-        self.0.borrow_mut().end(message);
-        Ok(())
+    fn end(&mut self, message: Fetched) -> io::Result<bool> {
+        Ok(self.0.borrow_mut().end(message))
     }
 
     fn forget(&mut self) {

@@ -4,7 +4,7 @@
 //! grow, and the limits on lines and literals hold for what comes out.
 
 use std::io::{self, Read, Write};
-use std::time::Duration;
+use std::time::Instant;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -53,8 +53,10 @@ impl Line {
         }));
     }
 
-    pub fn set_limit(&mut self, limit: Option<Duration>) {
-        self.wire.set_limit(limit);
+    /// All reads together end by then, and each may take as long; `None` goes back to the usual limit of each.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.wire.set_limit(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
+        self.wire.set_deadline(deadline);
     }
 }
 

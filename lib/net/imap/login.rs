@@ -12,6 +12,7 @@ use super::tap::{Shared, Tap};
 use crate::config::{Peer, Sasl, SecretSource, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::net::dial;
+use crate::net::hidden::Hidden;
 use crate::net::scram::Hash;
 use crate::report;
 use crate::secret::Secret;
@@ -23,15 +24,18 @@ pub(super) fn log_in(peer: &Peer, fetch: Fetch<'_>) -> Result<(imap::Session<Tap
     let (user, source) = credentials(peer)?;
     peer.check_login()?;
     let mut password = fetch(source)?;
+    // The server may know it from another time.
+    let mut hidden = Hidden::default();
+    hidden.learn(&password);
     let mut wire = dial(peer)?;
-    let mut capabilities = greet(&mut wire)?;
+    let mut capabilities = greet(&mut wire, &hidden)?;
     if peer.tls == Tls::StartTls {
-        start_tls(&mut wire)?;
+        start_tls(&mut wire, &hidden)?;
         // Nothing said before the handshake is believed.
         capabilities.clear();
     }
     let (tap, shared) = Tap::new(wire);
-    shared.borrow_mut().capabilities = capabilities;
+    (shared.borrow_mut().capabilities, shared.borrow_mut().hidden) = (capabilities, hidden);
     let mut client = imap::Client::new(tap);
     if shared.borrow().capabilities.is_empty() {
         ask_for_capabilities(&mut client, peer, &shared)?;
@@ -40,7 +44,7 @@ pub(super) fn log_in(peer: &Peer, fetch: Fetch<'_>) -> Result<(imap::Session<Tap
     let Some(way) = ways.first().copied() else {
         let words = format!("cannot log in to {} as {user}", peer.server);
         let offered = offered(peer, &shared.borrow().capabilities);
-        return Err(Error::new(Kind::Denied, words, offered));
+        return Err(Error::new(Kind::Denied, words, shared.borrow().hidden.shown(&offered)));
     };
     let mut attempt = Attempt { peer, user: &user, shared: &shared, way, again: false };
     let session = match attempt.log_in(client, &password) {
@@ -49,6 +53,7 @@ pub(super) fn log_in(peer: &Peer, fetch: Fetch<'_>) -> Result<(imap::Session<Tap
             // Tokens live for an hour; the command knows how to get a fresh one.
             report::detail(format_args!("{error}; asking for another token"));
             password = fetch(source)?;
+            shared.borrow_mut().hidden.learn(&password);
             attempt.again = true;
             attempt.log_in(client, &password).map_err(|(error, _)| error)?
         }
@@ -150,11 +155,12 @@ impl Attempt<'_> {
         let offered = self.shared.borrow().capabilities.clone();
         let initial = super::has(&offered, "SASL-IR");
         self.shared.borrow_mut().hush = true;
-        let script = match Script::of(self.way, self.user, password, &self.peer.server) {
+        let script = match Script::of(self.way, self.user, password, &self.peer.server, self.shared) {
             Ok(script) => script,
             Err(why) => return Err((Error::new(Kind::Config, self.words(), why), None)),
         };
         report::trace(format_args!("C: (logging in, {})", self.way.auth().name()));
+        let shown = |text: String| self.shared.borrow().hidden.shown(&text);
         let done = match &script {
             None => {
                 self.forget_capabilities();
@@ -166,14 +172,14 @@ impl Attempt<'_> {
             (Ok(session), script) => match script.and_then(|script| script.distrust()) {
                 None => Ok(session),
                 Some(why) => Err((
-                    Error::new(Kind::Protocol, self.words(), why)
+                    Error::new(Kind::Protocol, self.words(), shown(why))
                         .hint("it may not be the server that it says it is"),
                     None,
                 )),
             },
             (Err((why, client)), script) => {
                 self.shared.borrow_mut().capabilities = offered;
-                let said = script.map(|script| script.trouble()).unwrap_or_default();
+                let said = shown(script.map(|script| script.trouble()).unwrap_or_default());
                 Err((self.explain(why, &said), Some(client)))
             }
         }
@@ -191,7 +197,8 @@ impl Attempt<'_> {
         self.forget_capabilities();
         match client.authenticate(&*line, script) {
             // QUIRK: servers exist that announce SASL-IR and then call it a syntax error.
-            Err((Crate::Bad(_), client)) => self.authenticate(client, script, false),
+            // One that asked something first understood it.
+            Err((Crate::Bad(_), client)) if !script.was_asked() => self.authenticate(client, script, false),
             done => done,
         }
     }
@@ -234,8 +241,10 @@ pub fn is_crowded(error: &Error) -> bool {
 
 /// What the crate's errors mean. A NO is [`Kind::Refused`], or [`Kind::Temporary`] where its code says so (RFC 5530).
 pub(super) fn explain(words: String, why: Crate, shared: &Shared) -> Error {
-    let goodbye =
-        |bye: &str| Error::new(Kind::Temporary, words.clone(), format!("the server said goodbye: {bye}"));
+    let shown = |text: &str| shared.hidden.shown(text);
+    let goodbye = |bye: &str| {
+        Error::new(Kind::Temporary, words.clone(), format!("the server said goodbye: {}", shown(bye)))
+    };
     match (why, shared.bye.as_deref()) {
         (Crate::Io(why), _) if why.kind() == std::io::ErrorKind::InvalidData => {
             Error::new(Kind::Protocol, words, why)
@@ -252,14 +261,15 @@ pub(super) fn explain(words: String, why: Crate, shared: &Shared) -> Error {
                 true => Kind::Temporary,
                 false => Kind::Refused,
             };
-            Error::new(kind, words, &shared.status)
+            Error::new(kind, words, shown(&shared.status))
         }
         (Crate::Validate(_), _) => {
             Error::new(Kind::Usage, words, "a name or password has a character that IMAP cannot carry")
         }
-        (Crate::Bad(_), _) => Error::new(Kind::Protocol, words, &shared.status),
+        (Crate::Bad(_), _) => Error::new(Kind::Protocol, words, shown(&shared.status)),
         (Crate::Bye(_), Some(bye)) => goodbye(bye),
         (other, _) => {
+            let other = shown(&other.to_string());
             Error::new(Kind::Protocol, words, format!("the server's answer makes no sense ({other})"))
         }
     }

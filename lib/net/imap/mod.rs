@@ -30,7 +30,11 @@ mod value;
 pub use fetched::Fetched;
 pub use login::is_crowded;
 pub use tap::Sink;
-use tap::{Shared, Tap};
+use tap::{Idle, Shared, Tap};
+
+/// The longest text of a set of UIDs in a command. Servers limit a command's length; 8 KiB is safe with all of them
+/// (RFC 7162 section 4).
+pub const LONGEST_SET: usize = 7000;
 
 /// A session that is logged in.
 pub struct Imap {
@@ -39,6 +43,8 @@ pub struct Imap {
     capabilities: Vec<String>,
     peer: Peer,
     spent: bool,
+    /// The server announces IDLE and refuses it.
+    refuses_idle: bool,
 }
 
 /// A mailbox as the server presents it on EXAMINE.
@@ -83,12 +89,13 @@ impl Imap {
             return Err(Error::plain(Kind::Usage, what).hint("write imaps://host or imap://host"));
         }
         let (session, shared) = login::log_in(peer, fetch)?;
-        let mut imap = Imap { session, shared, capabilities: Vec::new(), peer: peer.clone(), spent: false };
+        let (capabilities, peer) = (Vec::new(), peer.clone());
+        let mut imap = Imap { session, shared, capabilities, peer, spent: false, refuses_idle: false };
         if imap.shared.borrow().capabilities.is_empty() {
             imap.ask("asking for capabilities", |session| session.run_command_and_check_ok("CAPABILITY"))?;
         }
         imap.capabilities = imap.shared.borrow().capabilities.clone();
-        if peer.compress {
+        if imap.peer.compress {
             imap.compress()?;
         }
         Ok(imap)
@@ -115,32 +122,27 @@ impl Imap {
 
     /// Opens a mailbox for reading only.
     pub fn examine(&mut self, name: &str) -> Result<Opened> {
-        let wire = mailbox::to_wire(name);
-        self.open(name, |session| session.examine(&wire))
+        self.open(name, "EXAMINE")
     }
 
     /// Opens a mailbox so that it can be changed.
     pub fn select(&mut self, name: &str) -> Result<Opened> {
-        let wire = mailbox::to_wire(name);
-        self.open(name, |session| session.select(&wire))
+        self.open(name, "SELECT")
     }
 
-    fn open(
-        &mut self,
-        name: &str,
-        exchange: impl FnOnce(&mut imap::Session<Tap>) -> imap::Result<imap::types::Mailbox>,
-    ) -> Result<Opened> {
-        let opened = self.ask(&format!("opening mailbox {name:?}"), exchange)?;
+    fn open(&mut self, name: &str, verb: &str) -> Result<Opened> {
+        (self.shared.borrow_mut().exists, self.shared.borrow_mut().numbers) = (None, (None, None));
+        let command = format!("{verb} {}", quoted(&mailbox::to_wire(name)));
+        self.change(&format!("opening mailbox {name:?}"), &command)?;
+        let mut shared = self.shared.borrow_mut();
         // The EXISTS of the opening itself is no news.
-        self.shared.borrow_mut().news = false;
-        Ok(Opened {
-            uidvalidity: opened.uid_validity,
-            uidnext: opened.uid_next,
-            exists: self.shared.borrow().exists.unwrap_or(opened.exists),
-        })
+        shared.news = false;
+        let (uidvalidity, uidnext) = shared.numbers;
+        Ok(Opened { uidvalidity, uidnext, exists: shared.exists.unwrap_or_default() })
     }
 
-    /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending.
+    /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending; and the last one of
+    /// the mailbox, which `n:*` names even where its UID is below n (section 9).
     pub fn search(&mut self, first: u32, criteria: Option<&str>) -> Result<Vec<u32>> {
         self.shared.borrow_mut().news = false;
         let query = match criteria {
@@ -156,18 +158,25 @@ impl Imap {
             self.ask("searching", |session| session.run_command_and_check_ok(format!("UID SEARCH {query}")));
         let found = self.shared.borrow_mut().found.take();
         done?;
-        // `n:*` names the last message even where its UID is below n (RFC 9051 section 9).
-        let mut uids: Vec<u32> = found.unwrap_or_default().into_iter().filter(|uid| *uid >= first).collect();
+        let mut uids = found.unwrap_or_default();
         uids.sort_unstable();
         uids.dedup();
         Ok(uids)
     }
 
-    /// What the server says of these messages besides their bodies: sizes, dates, flags.
+    /// What the server says of these messages besides their bodies: sizes, dates, flags; in the order of their UIDs.
     pub fn describe(&mut self, uids: &Uids) -> Result<Vec<Fetched>> {
-        let command = format!("UID FETCH {uids} (UID RFC822.SIZE INTERNALDATE FLAGS)");
-        let responses = self.collect("looking at messages", &command)?;
-        Ok(responses.iter().filter_map(|response| fetched::read(response)).map(|(one, _)| one).collect())
+        let mut described = Vec::new();
+        for piece in uids.pieces(LONGEST_SET, MOST_DESCRIBED) {
+            let command = format!("UID FETCH {piece} (UID RFC822.SIZE INTERNALDATE FLAGS)");
+            let responses = self.collect("looking at messages", &command)?;
+            described.extend(responses.iter().filter_map(|one| fetched::read(one)).map(|(one, _)| one));
+        }
+        // Each once, and none that nobody asked for: whoever owns the server says how many come.
+        described.sort_by_key(|one: &Fetched| one.uid);
+        described.dedup_by_key(|one| one.uid);
+        described.retain(|one| uids.contains(one.uid));
+        Ok(described)
     }
 
     /// Runs a command whose FETCH, LIST and STATUS responses are read here.
@@ -242,41 +251,59 @@ impl Imap {
         } else {
             self.words("the server does not compress")
         };
-        // Each connection would say it again.
-        static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-        if SAID.lock().is_ok_and(|mut said| said.insert(self.peer.server.to_string())) {
-            report::say(format_args!("{why}; going on without compression"));
-        }
+        self.say_once(&why, "going on without compression");
         Ok(())
     }
 
-    /// Waits for news of the open mailbox with IDLE (RFC 2177), at most this long. Returns at once if there are some.
-    pub fn idle(&mut self, limit: Duration) -> Result<News> {
+    /// Each connection would say it again.
+    fn say_once(&self, why: &dyn std::fmt::Display, so: &str) {
+        static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        let what = self.words(so);
+        if SAID.lock().is_ok_and(|mut said| said.insert(what)) {
+            report::say(format_args!("{why}; {so}"));
+        }
+    }
+
+    /// True if the last command was answered with NO or BAD.
+    fn is_refused(&self) -> bool {
+        let status = self.shared.borrow().status.to_ascii_uppercase();
+        status.starts_with("NO") || status.starts_with("BAD")
+    }
+
+    /// Waits for news of the open mailbox with IDLE (RFC 2177), at most this long. Returns at once if there are some,
+    /// and with `None` where the server knows no IDLE or refuses it; it is not asked again over this connection.
+    pub fn idle(&mut self, limit: Duration) -> Result<Option<News>> {
         if self.has_news() {
-            return Ok(News::Some);
+            return Ok(Some(News::Some));
         }
-        self.shared.borrow_mut().idle_starts = true;
-        let done = self.ask("waiting for news (IDLE)", |session| {
-            let mut handle = session.idle();
-            handle.timeout(limit).keepalive(false);
-            handle.wait_while(|response| !matches!(response, imap::types::UnsolicitedResponse::Exists(_)))
-        });
-        let mut shared = self.shared.borrow_mut();
-        let unanswered = std::mem::take(&mut shared.idle_starts) | std::mem::take(&mut shared.idling);
-        if done.is_ok() && unanswered {
-            drop(shared);
-            self.spent = true;
-            // The crate says DONE, and does not say what came of it.
-            return Err(Error::new(
-                Kind::Temporary,
-                self.words("waiting for news (IDLE)"),
-                "no answer to DONE",
-            ));
+        if self.refuses_idle || !self.has("IDLE") {
+            return Ok(None);
         }
-        Ok(match (done?, shared.news) {
-            (imap::extensions::idle::WaitOutcome::TimedOut, false) => News::None,
-            _ => News::Some,
-        })
+        self.shared.borrow_mut().status.clear();
+        self.shared.borrow_mut().idle = Idle::Asked(limit);
+        let doing = "waiting for news (IDLE)";
+        let done = self.ask(doing, |session| session.run_command_and_check_ok("IDLE"));
+        let idle = std::mem::take(&mut self.shared.borrow_mut().idle);
+        let said_goodbye = self.shared.borrow().bye.is_some();
+        let wrong = |why| Error::new(Kind::Temporary, self.words(doing), why);
+        match (idle, done) {
+            (Idle::Done, Ok(())) => Ok(Some(if self.has_news() { News::Some } else { News::None })),
+            (Idle::Asked(_), Err(error)) if self.is_refused() => {
+                // The line is as good as before.
+                (self.spent, self.refuses_idle) = (false, true);
+                self.say_once(&error, "asking for news every now and then instead");
+                Ok(None)
+            }
+            (Idle::Done, Err(error)) if error.kind() == Kind::Temporary && !said_goodbye => {
+                Err(wrong("no answer to DONE"))
+            }
+            (_, Err(error)) => Err(error),
+            (_, Ok(())) => {
+                let error = wrong("the server says that it is over, and nobody ended it");
+                self.spent = true;
+                Err(error)
+            }
+        }
     }
 
     /// Asks whether the server is still there.
@@ -305,6 +332,9 @@ impl Imap {
         format!("{} at {}: {doing}", self.peer.name, self.peer.server)
     }
 }
+
+/// The descriptions that answer one command are kept until its end.
+const MOST_DESCRIBED: u64 = 20_000;
 
 /// What every server of IMAP4rev2 can do without saying so (RFC 9051 appendix E).
 const IN_REV2: &[&str] = &[

@@ -1,10 +1,11 @@
 //! What we say to log in, turn by turn (SASL, RFC 4422).
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use zeroize::Zeroizing;
 
-use super::greeting::shortened;
+use super::tap::Shared;
 use crate::config::{Sasl, Server};
 use crate::net::scram::{Hash, Scram};
 use crate::secret::Secret;
@@ -40,6 +41,7 @@ pub(super) struct Script {
     pub name: &'static str,
     turns: Turns,
     next: Cell<usize>,
+    shared: Rc<RefCell<Shared>>,
     /// What is wrong: with a token, as the server says it in its last challenge; with the server, as SCRAM finds it.
     trouble: RefCell<String>,
 }
@@ -57,6 +59,7 @@ impl Script {
         user: &str,
         password: &Secret,
         server: &Server,
+        shared: &Rc<RefCell<Shared>>,
     ) -> Result<Option<Script>, &'static str> {
         let secret = password.reveal();
         if user.contains(['\0', '\r', '\n', '\x01']) || secret.contains(['\0', '\r', '\n', '\x01']) {
@@ -75,7 +78,8 @@ impl Script {
                 known([format!("{head}auth=Bearer {secret}\x01\x01")])
             }
         };
-        Ok(Some(Script { name: way.auth().name(), turns, next: Cell::new(0), trouble: RefCell::default() }))
+        let (next, trouble, shared) = (Cell::new(0), RefCell::default(), shared.clone());
+        Ok(Some(Script { name: way.auth().name(), turns, next, shared, trouble }))
     }
 
     /// What can be said together with the command (SASL-IR, RFC 4959); it counts as said.
@@ -85,7 +89,23 @@ impl Script {
             Turns::Scram(scram) => scram.borrow().first(),
         };
         self.next.set(1);
+        self.hide(&first);
         Some(first)
+    }
+
+    /// What we say is not to be read in what the server says.
+    fn hide(&self, answer: &str) {
+        let mut shared = self.shared.borrow_mut();
+        shared.hidden.say(answer);
+        // Who sees both halves of SCRAM can try passwords.
+        if let Turns::Scram(_) = &self.turns {
+            shared.hidden.add_text(answer);
+        }
+    }
+
+    /// True once the server asked for more than was said with the command.
+    pub fn was_asked(&self) -> bool {
+        self.next.get() > 1
     }
 
     /// It is all said anew.
@@ -112,7 +132,7 @@ impl Script {
     fn say(&self, turn: usize, challenge: &[u8]) -> Result<Zeroizing<String>, String> {
         match &self.turns {
             Turns::Known(answers) => {
-                answers.get(turn).cloned().ok_or_else(|| shortened(&String::from_utf8_lossy(challenge)))
+                answers.get(turn).cloned().ok_or_else(|| String::from_utf8_lossy(challenge).into_owned())
             }
             Turns::Scram(scram) if turn == 0 => Ok(scram.borrow().first()),
             Turns::Scram(scram) => scram.borrow_mut().answer(challenge),
@@ -129,7 +149,10 @@ impl imap::Authenticator for Script {
     fn process(&self, challenge: &[u8]) -> Vec<u8> {
         let turn = self.next.replace(self.next.get() + 1);
         match self.say(turn, challenge) {
-            Ok(answer) => answer.as_bytes().to_vec(),
+            Ok(answer) => {
+                self.hide(&answer);
+                answer.as_bytes().to_vec()
+            }
             Err(trouble) => {
                 *self.trouble.borrow_mut() = trouble;
                 // RFC 7628 section 3.2.3: an empty answer lets the server say NO; OAUTHBEARER spells it \x01.

@@ -1,24 +1,27 @@
 //! Between the socket and the imap crate: message literals go to a [`Sink`], never through the crate's memory.
 //!
 //! The crate holds a whole response in memory, re-parses it line by line, and cannot go on after a line it does not
-//! know. So FETCH and LIST data, warnings, BYE, capabilities and whatever is unknown are taken out here; the crate sees
-//! tagged answers, continuations, and the few untagged lines that it can read. Lines and literals have limits; nothing
-//! is allocated by what a server announces.
+//! know. So all untagged data are read here; the crate sees tagged answers and continuations. Lines and literals have
+//! limits; nothing is allocated by what a server announces.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use super::fetched::Fetched;
 use super::line::Line;
 use crate::net::Wire;
+use crate::net::hidden::Hidden;
 use crate::report;
 
+mod idle;
 mod judge;
+mod measure;
 mod response;
 
+pub(super) use idle::Idle;
 pub(super) use judge::bracketed;
+use measure::Measure;
 
 /// Where messages go.
 pub trait Sink {
@@ -26,8 +29,8 @@ pub trait Sink {
     fn begin(&mut self, size: u64) -> io::Result<bool>;
     /// The next of its octets.
     fn write(&mut self, octets: &[u8]) -> io::Result<()>;
-    /// All of them came, and this is what the server says of the message.
-    fn end(&mut self, message: Fetched) -> io::Result<()>;
+    /// All of them came, and this is what the server says of the message. True if it is one that was wanted.
+    fn end(&mut self, message: Fetched) -> io::Result<bool>;
     /// What was begun belongs to no message after all.
     fn forget(&mut self);
 }
@@ -49,18 +52,20 @@ pub(super) struct Shared {
     pub capabilities: Vec<String>,
     /// Messages in the mailbox, by the last EXISTS.
     pub exists: Option<u32>,
+    /// UIDVALIDITY and UIDNEXT of the mailbox, as its opening said.
+    pub numbers: (Option<u32>, Option<u32>),
     /// True once an EXISTS came since this was last set to false.
     pub news: bool,
     /// The last tagged answer, without its tag.
     pub status: String,
     /// What the server said in BYE.
     pub bye: Option<String>,
-    /// Between IDLE and its continuation: other lines wait, or the crate would take them for the answer.
-    pub idle_starts: bool,
-    /// True while IDLE runs: only changes of the mailbox pass.
-    pub idling: bool,
-    /// While a password may be in what we send, the trace shows nothing of it.
+    /// Where we stand with IDLE.
+    pub idle: Idle,
+    /// While we log in the trace shows only what kind of lines go to and fro.
     pub hush: bool,
+    /// What of the server's words is not shown.
+    pub hidden: Hidden,
 }
 
 impl Shared {
@@ -85,8 +90,6 @@ enum State {
 /// `Read + Write` for the crate on one side, the wire on the other.
 pub(super) struct Tap {
     line: Line,
-    /// All reads together end by then, whatever comes meanwhile.
-    deadline: Option<Instant>,
     shared: Rc<RefCell<Shared>>,
     buffer: Box<[u8]>,
     from: usize,
@@ -99,10 +102,9 @@ pub(super) struct Tap {
     response: Response,
     /// What came of that response, message literals left out.
     head: Vec<u8>,
-    /// The sink has a message of that response.
-    begun: bool,
-    /// Lines held back until IDLE has been answered.
-    held: Vec<u8>,
+    /// The sink has a message of that response, of so many octets.
+    begun: Option<u64>,
+    measure: Measure,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -121,7 +123,6 @@ impl Tap {
         let shared = Rc::new(RefCell::new(Shared::default()));
         let tap = Tap {
             line: Line::new(wire),
-            deadline: None,
             shared: shared.clone(),
             buffer: vec![0; 256 << 10].into_boxed_slice(),
             from: 0,
@@ -132,8 +133,8 @@ impl Tap {
             state: State::Line,
             response: Response::None,
             head: Vec::new(),
-            begun: false,
-            held: Vec::new(),
+            begun: None,
+            measure: Measure::default(),
         };
         (tap, shared)
     }
@@ -142,22 +143,10 @@ impl Tap {
         if self.from == self.to {
             self.from = 0;
             self.to = 0;
-            self.limit_read()?;
-            self.to = self.line.read(&mut self.buffer)?;
+            self.to = self.receive()?;
             self.shared.borrow_mut().traffic = self.line.traffic;
         }
         Ok(self.from < self.to)
-    }
-
-    /// The next read gets what is left of the time.
-    fn limit_read(&mut self) -> io::Result<()> {
-        let Some(deadline) = self.deadline else { return Ok(()) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.line.set_limit(Some(left));
-        Ok(())
     }
 
     /// Moves on by one piece of input; afterwards there may be something in `out`.
@@ -243,14 +232,6 @@ impl Write for Tap {
     fn flush(&mut self) -> io::Result<()> {
         self.line.flush()?;
         self.shared.borrow_mut().traffic = self.line.traffic;
-        Ok(())
-    }
-}
-
-impl imap::extensions::idle::SetReadTimeout for Tap {
-    fn set_read_timeout(&mut self, limit: Option<Duration>) -> imap::error::Result<()> {
-        self.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        self.line.set_limit(limit);
         Ok(())
     }
 }

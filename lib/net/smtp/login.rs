@@ -62,7 +62,7 @@ impl Smtp {
             Scram::begin(hash, user, secret).map_err(|why| self.denied(user, Kind::Internal, why))?;
         report::trace(format_args!("C: {way} (secret)"));
         let command = Zeroizing::new(format!("{way} {}", &*base64(&scram.first())));
-        let mut answer = self.ask_silently(&command, &way)?;
+        let mut answer = self.hand_over(&command, &way)?;
         while answer.code == 334 {
             let challenge = answer.lines.first().map_or("", |line| line.trim());
             let challenge = base64_simd::STANDARD.decode_to_vec(challenge).unwrap_or_default();
@@ -75,7 +75,8 @@ impl Smtp {
                 }
             };
             report::trace("C: (secret)");
-            answer = self.ask_silently(&base64(&last), &way)?;
+            self.replies.hidden.add_text(&last);
+            answer = self.hand_over(&base64(&last), &way)?;
         }
         match answer.code / 100 == 2 && !scram.is_trusted() {
             true => Err(self.distrusted(user, "it did not show that it knows the password itself")),
@@ -96,7 +97,7 @@ impl Smtp {
         report::trace("C: AUTH PLAIN (secret)");
         let message = Zeroizing::new(format!("\0{user}\0{}", secret.reveal()));
         let command = Zeroizing::new(format!("AUTH PLAIN {}", &*base64(&message)));
-        self.ask_silently(&command, "AUTH PLAIN")
+        self.hand_over(&command, "AUTH PLAIN")
     }
 
     /// Never standardised; Exchange and old servers offer nothing else.
@@ -107,7 +108,7 @@ impl Smtp {
                 return Ok(answer);
             }
             report::trace("C: (secret)");
-            answer = self.ask_silently(&base64(text), "AUTH LOGIN")?;
+            answer = self.hand_over(&base64(text), "AUTH LOGIN")?;
         }
         Ok(answer)
     }
@@ -127,17 +128,28 @@ impl Smtp {
         report::trace(format_args!("C: AUTH {way} (secret)"));
         let message = Zeroizing::new(message.to_string());
         let command = Zeroizing::new(format!("AUTH {way} {}", &*base64(&message)));
-        let answer = self.ask_silently(&command, &format!("AUTH {way}"))?;
+        let answer = self.hand_over(&command, &format!("AUTH {way}"))?;
         if answer.code != 334 {
             return Ok(answer);
         }
         let why = answer.lines.first().and_then(|line| base64_simd::STANDARD.decode_to_vec(line.trim()).ok());
-        report::detail(String::from_utf8_lossy(&why.unwrap_or_default()));
+        report::detail(self.shown(&String::from_utf8_lossy(&why.unwrap_or_default())));
         self.ask_silently(&base64(bow), &format!("AUTH {way}"))
     }
 
+    /// Sends what nobody is to read, wherever it comes back from.
+    fn hand_over(&mut self, command: &str, what: &str) -> Result<Reply> {
+        let said = command.rsplit(' ').next().unwrap_or_default();
+        self.replies.hidden.add_text(said);
+        self.ask_silently(command, what)
+    }
+
     fn denied(&self, user: &str, kind: Kind, why: impl std::fmt::Display) -> Error {
-        Error::new(kind, format!("cannot log in at {} as {user:?}", self.wire.peer().server), why)
+        Error::new(
+            kind,
+            format!("cannot log in at {} as {user:?}", self.wire.peer().server),
+            self.shown(&why),
+        )
     }
 }
 

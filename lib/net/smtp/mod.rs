@@ -5,7 +5,7 @@
 //! this machine. `send` tells what is known of each recipient, and says "unknown" where nobody can know.
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli;
 use crate::config::{Peer, Scheme, Tls};
@@ -55,6 +55,10 @@ pub struct Smtp {
     /// False once the connection is no use any more.
     usable: bool,
     was_gone: bool,
+    /// What the server says is what is believed: its abilities, its challenges.
+    raw: bool,
+    /// While we log in the trace shows only the codes of replies.
+    hush: bool,
     /// What is read of a message, and what goes out.
     buffers: (Vec<u8>, Vec<u8>),
 }
@@ -68,9 +72,13 @@ impl Smtp {
     pub fn open(peer: &Peer, secret: Option<&Secret>) -> Result<Smtp> {
         peer.check_login()?;
         let wire = net::dial(peer)?;
-        let (replies, abilities, buffers) = Default::default();
+        let (mut replies, abilities, buffers): (reply::Replies, _, _) = Default::default();
+        if let Some(secret) = secret {
+            replies.hidden.learn(secret);
+        }
         let is_lmtp = peer.server.scheme == Scheme::Lmtp;
-        let mut session = Smtp { wire, replies, abilities, is_lmtp, usable: true, was_gone: false, buffers };
+        let (usable, was_gone, raw, hush) = (true, false, false, false);
+        let mut session = Smtp { wire, replies, abilities, is_lmtp, usable, was_gone, raw, hush, buffers };
         let greeting = session.answer("greeting")?;
         session.expect(&greeting, "the server does not serve us")?;
         session.hello()?;
@@ -79,7 +87,9 @@ impl Smtp {
         }
         if let Some(user) = &peer.user {
             let empty = Secret::new(String::new());
+            (session.raw, session.hush) = (true, true);
             session.log_in(user, secret.unwrap_or(&empty))?;
+            (session.raw, session.hush) = (false, false);
         }
         Ok(session)
     }
@@ -104,6 +114,7 @@ impl Smtp {
     }
 
     fn hello(&mut self) -> Result<()> {
+        self.raw = true;
         // An address literal, so that no host name leaks; the true address tells a server behind NAT nothing.
         let mut answer = self.ask(if self.is_lmtp { "LHLO [127.0.0.1]" } else { "EHLO [127.0.0.1]" })?;
         let is_old = matches!(answer.code, 500 | 502 | 504) && !self.is_lmtp;
@@ -111,6 +122,7 @@ impl Smtp {
             answer = self.ask("HELO [127.0.0.1]")?;
         }
         self.expect(&answer, "the server does not greet back")?;
+        self.raw = false;
         self.abilities = if is_old { Abilities::default() } else { abilities(&answer) };
         Ok(())
     }
@@ -158,10 +170,18 @@ impl Smtp {
     }
 
     fn reply_within(&mut self, limit: Duration) -> io::Result<Reply> {
-        let reply = self.replies.read(&mut self.wire, limit);
-        match &reply {
+        self.wire.set_deadline(Instant::now().checked_add(limit));
+        let mut reply = self.replies.read(&mut self.wire, limit);
+        self.wire.set_deadline(None);
+        match &mut reply {
             Ok(reply) => {
-                report::trace(format_args!("S: {reply}"));
+                if !self.raw {
+                    self.replies.hidden.cover_lines(&mut reply.lines);
+                }
+                match self.hush {
+                    true => report::trace(format_args!("S: {} (…)", reply.code)),
+                    false => report::trace(format_args!("S: {}", self.shown(reply))),
+                }
                 self.usable &= reply.code != 421;
             }
             Err(_) => self.usable = false,
@@ -202,7 +222,12 @@ impl Smtp {
             5 => Kind::Refused,
             _ => Kind::Protocol,
         };
-        Err(Error::new(kind, format!("{}: {doing}", self.wire.peer().server), reply))
+        Err(Error::new(kind, format!("{}: {doing}", self.wire.peer().server), self.shown(reply)))
+    }
+
+    /// The server's words as they may be shown.
+    fn shown(&self, words: &dyn std::fmt::Display) -> String {
+        self.replies.hidden.shown(&words.to_string())
     }
 }
 

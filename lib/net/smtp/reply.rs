@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use crate::net::hidden::{Hidden, shortened};
 use crate::record::Outcome;
 
 /// The longest line we take; RFC 5321 section 4.5.3.1.5 allows 512.
@@ -11,6 +12,9 @@ const LONGEST_LINE: usize = 8 * 1024;
 
 /// The most lines of one reply.
 const MOST_LINES: usize = 500;
+
+/// So much of a reply is shown and kept.
+const LONGEST_SHOWN: usize = 2000;
 
 /// A whole reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +42,10 @@ impl Reply {
 }
 
 impl fmt::Display for Reply {
-    /// On one line; an enhanced code that every line repeats is shown once.
+    /// On one line, not longer than anybody reads; an enhanced code that every line repeats is shown once.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
+        let mut left = LONGEST_SHOWN;
         let enhanced =
             self.lines.first().and_then(|line| line.split(' ').next()).filter(|word| is_enhanced(word));
         for (number, line) in self.lines.iter().enumerate() {
@@ -48,8 +53,9 @@ impl fmt::Display for Reply {
                 Some(code) if number > 0 => line.strip_prefix(code).unwrap_or(line).trim_start(),
                 _ => line,
             };
-            if !rest.is_empty() {
-                write!(f, " {rest}")?;
+            if !rest.is_empty() && left > 0 {
+                write!(f, " {}", shortened(rest, left))?;
+                left = left.saturating_sub(rest.len());
             }
         }
         Ok(())
@@ -63,9 +69,11 @@ fn is_enhanced(word: &str) -> bool {
 }
 
 /// Takes replies out of a stream; what was read ahead stays here.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Replies {
     ahead: Vec<u8>,
+    /// What is not shown of what a server says.
+    pub(in crate::net) hidden: Hidden,
 }
 
 impl Replies {
@@ -81,9 +89,9 @@ impl Replies {
         let mut reply = Reply { code: 0, lines: Vec::new() };
         loop {
             let line = self.line(stream, end)?;
-            let (code, goes_on, text) = parse(&line).ok_or_else(|| wrong(&line))?;
+            let (code, goes_on, text) = parse(&line).ok_or_else(|| self.wrong(&line))?;
             if reply.lines.len() >= MOST_LINES || (reply.code != 0 && reply.code != code) {
-                return Err(wrong(&line));
+                return Err(self.wrong(&line));
             }
             reply.code = code;
             reply.lines.push(text);
@@ -91,6 +99,11 @@ impl Replies {
                 return Ok(reply);
             }
         }
+    }
+
+    fn wrong(&self, line: &[u8]) -> io::Error {
+        let shown = shortened(&self.hidden.cover(&String::from_utf8_lossy(line)), 60);
+        io::Error::new(io::ErrorKind::InvalidData, format!("{shown:?} is no SMTP reply"))
     }
 
     fn line(&mut self, stream: &mut impl Read, end: Instant) -> io::Result<Vec<u8>> {
@@ -130,11 +143,6 @@ fn parse(line: &[u8]) -> Option<(u16, bool, String)> {
     };
     let text = String::from_utf8_lossy(rest.get(1..).unwrap_or_default()).trim().to_string();
     (200..600).contains(&code).then_some((code, goes_on, text))
-}
-
-fn wrong(line: &[u8]) -> io::Error {
-    let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
-    io::Error::new(io::ErrorKind::InvalidData, format!("{shown:?} is no SMTP reply"))
 }
 
 #[cfg(test)]

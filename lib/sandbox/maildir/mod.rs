@@ -5,17 +5,19 @@
 //! UID too; other names get theirs through `uidlist`. The date of a file is the message's INTERNALDATE. What other
 //! programs put in, rename or remove is found by a scan when the directories' dates have changed.
 
+mod change;
 mod flags;
 mod incoming;
 mod scan;
+mod strangers;
 mod uidlist;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use flags::Flags;
 pub use incoming::Incoming;
@@ -64,6 +66,8 @@ struct State {
     version: u64,
     retired: bool,
     stamp: Stamp,
+    /// When we last dated a change of our own: a stranger's that came while it was made has the same date.
+    doubt: Option<Instant>,
     list: UidList,
 }
 
@@ -98,7 +102,7 @@ impl Mailbox {
         uidnext = messages.iter().map(|m| m.uid + 1).max().unwrap_or(1).max(uidnext);
         let kept = messages.iter().map(|m| (m.uid, m.base.as_str(), m.keywords.as_slice()));
         let list = UidList::write(&dir, uidvalidity, uidnext, kept)?;
-        let state = State { uidnext, messages, version: 1, retired: false, stamp, list };
+        let state = State { uidnext, messages, version: 1, retired: false, stamp, doubt: None, list };
         let mailbox = Mailbox { dir, uidvalidity, state: Mutex::new(state), watchers: Mutex::default() };
         mailbox.adopt(&mut mailbox.lock(), strangers)?;
         Ok(mailbox)
@@ -189,240 +193,11 @@ impl Mailbox {
         NewMessage { path: self.path(message), size, flags, keywords }
     }
 
-    /// A file in `tmp/` to write a message into.
-    pub fn incoming(&self) -> io::Result<Incoming> {
-        Incoming::create(&self.dir.join("tmp"))
-    }
-
-    /// Links synced files in as new messages, all or none, and gives their UIDs; durable on return.
-    pub fn add(&self, pieces: &[NewMessage]) -> io::Result<Vec<u32>> {
-        let mut state = self.lock();
-        if state.retired {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let fresh = scan::is_fresh(&self.dir, &state.stamp);
-        let mut added: Vec<Message> = Vec::new();
-        for piece in pieces {
-            let uid = state.uidnext + added.len() as u32;
-            match self.link(piece, uid) {
-                Ok(message) => added.push(message),
-                Err(why) => {
-                    for message in &added {
-                        let _ = fs::remove_file(self.path(message));
-                    }
-                    return Err(why);
-                }
-            }
-        }
-        state.uidnext += added.len() as u32;
-        state.version += 1;
-        let (uids, version) = (added.iter().map(|m| m.uid).collect(), state.version);
-        for message in &mut added {
-            message.changed = version;
-        }
-        let _ = state.list.append(added.iter().map(|m| (m.uid, m.base.as_str(), m.keywords.as_slice())));
-        state.messages.extend(added);
-        self.restamp(&mut state, fresh);
-        // Others may look while the disk works.
-        drop(state);
-        let (plain, flagged) = pieces.iter().fold((false, false), |(plain, flagged), piece| {
-            (plain || piece.flags.is_empty(), flagged || !piece.flags.is_empty())
-        });
-        if plain {
-            sync_dir(&self.dir.join("new"))?;
-        }
-        if flagged {
-            sync_dir(&self.dir.join("cur"))?;
-        }
-        self.ring();
-        Ok(uids)
-    }
-
-    /// Changes the flags of messages: `change` gets the present ones and gives the new ones. What was changed, as it
-    /// is then; messages that are gone are passed over.
-    pub fn store(
-        &self,
-        uids: &[u32],
-        change: impl Fn(Flags, &[String]) -> (Flags, Vec<String>),
-    ) -> io::Result<Vec<Message>> {
-        let mut state = self.lock();
-        let fresh = scan::is_fresh(&self.dir, &state.stamp);
-        let mut stored = Vec::with_capacity(uids.len());
-        let mut changed = false;
-        for &uid in uids {
-            let version = state.version + 1;
-            let State { messages, list, stamp, .. } = &mut *state;
-            let Ok(at) = messages.binary_search_by_key(&uid, |m| m.uid) else { continue };
-            let Some(message) = messages.get_mut(at) else { continue };
-            let (flags, keywords) = change(message.flags, &message.keywords);
-            if flags != message.flags && !self.rename(message, flags)? {
-                *stamp = None;
-                continue;
-            }
-            if keywords != message.keywords {
-                message.keywords = keywords;
-                list.append(std::iter::once((uid, message.base.as_str(), message.keywords.as_slice())))?;
-                message.changed = version;
-            }
-            if flags != message.flags {
-                message.flags = flags;
-                message.changed = version;
-            }
-            changed |= message.changed == version;
-            stored.push(message.clone());
-        }
-        if changed {
-            state.version += 1;
-            let fresh = fresh && state.stamp.is_some();
-            self.restamp(&mut state, fresh);
-            drop(state);
-            self.ring();
-        }
-        Ok(stored)
-    }
-
-    /// Removes these messages.
-    pub fn expunge(&self, uids: &HashSet<u32>) -> io::Result<()> {
-        let mut state = self.lock();
-        let fresh = scan::is_fresh(&self.dir, &state.stamp);
-        let mut done = Ok(());
-        let before = state.messages.len();
-        state.messages.retain(|message| {
-            if !uids.contains(&message.uid) {
-                return true;
-            }
-            match fs::remove_file(self.path(message)) {
-                Err(why) if why.kind() != io::ErrorKind::NotFound => {
-                    done = Err(why);
-                    true
-                }
-                _ => false,
-            }
-        });
-        if state.messages.len() != before {
-            state.version += 1;
-            self.restamp(&mut state, fresh);
-            drop(state);
-            self.ring();
-        }
-        done
-    }
-
-    /// Moves what lies in `new/` to `cur/` and gives the UIDs: they are recent for the caller and nobody else.
-    pub fn claim_recent(&self) -> io::Result<Vec<u32>> {
-        let mut state = self.lock();
-        if state.messages.iter().all(|m| m.info.is_some()) {
-            return Ok(Vec::new());
-        }
-        let fresh = scan::is_fresh(&self.dir, &state.stamp);
-        let (mut claimed, mut missed) = (Vec::new(), false);
-        for message in state.messages.iter_mut().filter(|m| m.info.is_none()) {
-            let flags = message.flags;
-            match self.rename(message, flags)? {
-                true => claimed.push(message.uid),
-                false => missed = true,
-            }
-        }
-        self.restamp(&mut state, fresh);
-        if missed {
-            state.stamp = None;
-        }
-        Ok(claimed)
-    }
-
-    /// Looks for what other programs changed; cheap if the directories' dates are as they were.
-    pub fn refresh(&self) -> io::Result<()> {
-        self.scan(false)
-    }
-
-    /// The same whatever the dates say: they cannot tell two changes within one tick of the clock.
-    pub fn rescan(&self) -> io::Result<()> {
-        self.scan(true)
-    }
-
-    fn scan(&self, always: bool) -> io::Result<()> {
-        let mut state = self.lock();
-        if state.retired || (!always && scan::is_fresh(&self.dir, &state.stamp)) {
-            return Ok(());
-        }
-        let version = state.version;
-        let (mut found, mut stamp) = scan::read(&self.dir)?;
-        if state.messages.iter().any(|m| !found.contains_key(&m.base)) {
-            // A file renamed while the directory is read can be missed: only one missing twice is gone.
-            let (again, later) = scan::read(&self.dir)?;
-            found.extend(again);
-            stamp = later;
-        }
-        state.take_in(&mut found);
-        self.adopt(&mut state, found)?;
-        state.stamp = stamp;
-        if state.version != version {
-            drop(state);
-            self.ring();
-        }
-        Ok(())
-    }
-
-    /// Gives UIDs to files that have none, in the order of their names.
-    fn adopt(&self, state: &mut State, strangers: scan::Found) -> io::Result<()> {
-        if strangers.is_empty() {
-            return Ok(());
-        }
-        state.version += 1;
-        let mut strangers: Vec<_> = strangers.into_iter().collect();
-        strangers.sort_by(|a, b| a.0.cmp(&b.0));
-        for (base, file) in strangers {
-            let message = file.into_message(base, state.uidnext, state.version);
-            state.uidnext += 1;
-            state.list.append(std::iter::once((message.uid, message.base.as_str(), &[][..])))?;
-            state.messages.push(message);
-        }
-        Ok(())
-    }
-
-    fn link(&self, piece: &NewMessage, uid: u32) -> io::Result<Message> {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let base = format!("{seconds}.V{}U{uid}.sandbox,S={}", self.uidvalidity, piece.size);
-        let info = (!piece.flags.is_empty()).then(|| piece.flags.to_info());
-        let NewMessage { size, flags, keywords, .. } = piece.clone();
-        let message = Message { uid, flags, keywords, size, changed: 0, base, info };
-        let path = self.path(&message);
-        match fs::hard_link(&piece.path, &path) {
-            // Another file system, or as many links to one file as this one allows (65,000 on ext4).
-            Err(why) if matches!(why.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks) => {
-                let copied = incoming::copy(&piece.path, &self.dir.join("tmp"))?;
-                fs::rename(copied, &path)?;
-            }
-            done => done?,
-        }
-        Ok(message)
-    }
-
-    /// Gives the file its new name; it is in `cur/` then. False if another program moved it since the last scan: the
-    /// caller forgets the dates, and the next scan finds it.
-    fn rename(&self, message: &mut Message, flags: Flags) -> io::Result<bool> {
-        let from = self.path(message);
-        let info = flags.to_info();
-        match fs::rename(from, self.dir.join("cur").join(format!("{}:{info}", message.base))) {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(false),
-            done => done?,
-        }
-        message.info = Some(info);
-        Ok(true)
-    }
-
     fn path(&self, message: &Message) -> PathBuf {
         match &message.info {
             None => self.dir.join("new").join(&message.base),
             Some(info) if info.is_empty() => self.dir.join("cur").join(&message.base),
             Some(info) => self.dir.join("cur").join(format!("{}:{info}", message.base)),
-        }
-    }
-
-    /// After a change of our own the dates are ours again, unless there was a stranger's change before it.
-    fn restamp(&self, state: &mut State, fresh: bool) {
-        if fresh {
-            state.stamp = scan::stamp(&self.dir);
         }
     }
 
@@ -445,26 +220,5 @@ impl Mailbox {
 impl State {
     fn find(&self, uid: u32) -> Option<&Message> {
         self.messages.binary_search_by_key(&uid, |m| m.uid).ok().and_then(|at| self.messages.get(at))
-    }
-
-    /// Takes known files out of `found`, notes new names and flags, and drops messages whose file is gone.
-    fn take_in(&mut self, found: &mut scan::Found) {
-        let next = self.version + 1;
-        let before = self.messages.len();
-        let mut changed = false;
-        self.messages.retain_mut(|message| {
-            let Some(file) = found.remove(&message.base) else { return false };
-            let flags = Flags::from_info(file.info.as_deref().unwrap_or(""));
-            if flags != message.flags {
-                message.flags = flags;
-                message.changed = next;
-                changed = true;
-            }
-            message.info = file.info;
-            true
-        });
-        if changed || self.messages.len() != before {
-            self.version = next;
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::missing::{self, Missing, Verdict};
 use crate::durable::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::mail::uids::Uids;
@@ -62,8 +63,26 @@ pub(super) struct Line {
     pub paid: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub times: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub settled: bool,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+/// The sets that a line holds as text.
+#[derive(Default)]
+pub(super) struct Sets {
+    pub taken: Option<Uids>,
+    pub paid: Option<Uids>,
+    pub missing: Option<Uids>,
 }
 
 /// How far a mailbox was read.
@@ -77,6 +96,7 @@ pub struct Seen {
     pub(super) pending_after: Option<String>,
     pub(super) owed: BTreeMap<u32, Owed>,
     pub(super) skipped: BTreeMap<u32, Skipped>,
+    pub(super) missing: Vec<Missing>,
     pub(super) settled: bool,
 }
 
@@ -110,23 +130,28 @@ impl Seen {
         };
         let line: Line = serde_json::from_str(line).map_err(|why| damaged(why.to_string()))?;
         let set = |text: &Option<String>| text.as_deref().map(str::parse::<Uids>).transpose();
-        let taken = set(&line.taken).map_err(damaged)?;
-        let paid = set(&line.paid).map_err(damaged)?;
-        self.apply(line, taken, paid);
+        let sets = Sets {
+            taken: set(&line.taken).map_err(damaged)?,
+            paid: set(&line.paid).map_err(damaged)?,
+            missing: set(&line.missing).map_err(damaged)?,
+        };
+        self.apply(line, sets);
         Ok(())
     }
 
     /// What a line changes.
-    pub(super) fn apply(&mut self, line: Line, taken: Option<Uids>, paid: Option<Uids>) {
+    pub(super) fn apply(&mut self, line: Line, sets: Sets) {
         if let Some(number) = line.uidvalidity {
             self.uidvalidity = Some(number);
             self.taken = Uids::default();
             self.matched.clear();
             self.owed.clear();
             self.skipped.clear();
+            self.missing.clear();
             self.settled = false;
         }
-        if let Some(taken) = taken {
+        if let Some(taken) = sets.taken {
+            missing::forget(&mut self.missing, &taken);
             self.skipped.retain(|uid, _| !taken.contains(*uid));
             if let Some(since) = line.owed {
                 let owed = Owed { since, after: line.after.clone() };
@@ -140,8 +165,14 @@ impl Seen {
             self.pending_after = line.after;
             self.pending = line.pending;
         }
-        if let Some(paid) = paid {
+        if let Some(paid) = sets.paid {
             self.owed.retain(|uid, _| !paid.contains(*uid));
+        }
+        if let Some(uids) = sets.missing {
+            missing::forget(&mut self.missing, &uids);
+            if line.times > 0 {
+                self.missing.push(Missing { uids, times: line.times, at: line.at.unwrap_or(0) });
+            }
         }
         self.skipped.extend(line.skipped.into_iter().map(|one| (one.uid, one)));
         self.matched.extend(line.matched);
@@ -182,6 +213,21 @@ impl Seen {
     /// With what something is still to be done on the server, and what.
     pub fn owed(&self) -> &BTreeMap<u32, Owed> {
         &self.owed
+    }
+
+    /// What searches left out, and has not come since.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// True if it is time to look for some of them again.
+    pub fn is_due(&self, now: i64) -> bool {
+        self.missing.iter().any(|group| group.is_due(now))
+    }
+
+    /// What follows from a search that listed these UIDs and left those out; nothing is remembered by that.
+    pub fn judge(&self, listed: &Uids, left_out: &Uids, now: i64) -> Verdict {
+        missing::judge(&self.missing, listed, left_out, now)
     }
 
     /// What was passed over and not taken since.

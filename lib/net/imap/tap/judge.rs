@@ -16,9 +16,12 @@ impl Tap {
             line.pop();
             line.extend_from_slice(b"\r\n");
         }
-        report::trace(format_args!("S: {}", String::from_utf8_lossy(&line).trim_end()));
+        self.trace(&line);
         if self.response == Response::None {
             self.response = self.classify(&mut line)?;
+        }
+        if self.response != Response::None {
+            self.measure.said(line.len() as u64)?;
         }
         match self.response {
             Response::None => {
@@ -27,7 +30,10 @@ impl Tap {
             }
             Response::Text => self.response = Response::None,
             Response::Dropped => match literal(&line)? {
-                Some((_, size)) => self.state = drop_or_line(size),
+                Some((_, size)) => {
+                    self.measure.said(size)?;
+                    self.state = drop_or_line(size);
+                }
                 None => self.response = Response::None,
             },
             Response::Fetch | Response::Collected => self.collect(&line)?,
@@ -35,25 +41,33 @@ impl Tap {
         Ok(())
     }
 
+    fn trace(&self, line: &[u8]) {
+        if report::voice() < 2 {
+            return;
+        }
+        let (shared, text) = (self.shared.borrow(), String::from_utf8_lossy(line));
+        match shared.hush {
+            true => report::trace(format_args!("S: {}", outline(&text))),
+            false => report::trace(format_args!("S: {}", shared.hidden.cover(text.trim_end()))),
+        }
+    }
+
     /// What kind of response begins with this line. Lines that the crate needs no more become `Dropped`.
     fn classify(&mut self, line: &mut Vec<u8>) -> io::Result<Response> {
         let shared = self.shared.clone();
         let mut shared = shared.borrow_mut();
         if !line.starts_with(b"* ") {
-            if line.starts_with(b"+") && shared.idle_starts {
-                shared.idle_starts = false;
-                shared.idling = true;
-                self.out.extend_from_slice(line);
-                self.out.append(&mut self.held);
-                return Ok(Response::Dropped);
+            if line.starts_with(b"+") && shared.idle.begin() {
+                return Ok(Response::Text);
             }
-            if !line.starts_with(b"+") {
-                (shared.idle_starts, shared.idling) = (false, false);
-                soothe(line, &mut shared);
-                if std::mem::take(&mut shared.packing) && shared.status.to_ascii_uppercase().starts_with("OK")
-                {
-                    self.pack();
-                }
+            if line.starts_with(b"+") {
+                self.measure.question()?;
+                return Ok(Response::None);
+            }
+            self.measure.answered();
+            soothe(line, &mut shared);
+            if std::mem::take(&mut shared.packing) && shared.status.to_ascii_uppercase().starts_with("OK") {
+                self.pack();
             }
             return Ok(Response::None);
         }
@@ -64,9 +78,8 @@ impl Tap {
             return Ok(match second {
                 "EXISTS" => {
                     (shared.exists, shared.news) = (Some(number), true);
-                    self.pass_or_hold(line, &shared)
+                    Response::Dropped
                 }
-                "RECENT" | "EXPUNGE" => self.pass_or_hold(line, &shared),
                 "FETCH" if shared.sink.is_some() => self.reading(line, Response::Fetch),
                 "FETCH" if shared.collected.is_some() => self.reading(line, Response::Collected),
                 // Flags that changed elsewhere are of no use to a one-way fetch.
@@ -83,20 +96,18 @@ impl Tap {
                 Response::Text
             }
             "NO" | "BAD" => {
-                let said = String::from_utf8_lossy(&line[2..]).trim_end().to_string();
+                let said = shared.hidden.shown(&String::from_utf8_lossy(&line[2..]));
                 report::detail(format_args!("the server says: {said}"));
                 Response::Text
             }
-            "OK" if shared.idling || shared.idle_starts => Response::Text,
-            _ if shared.idling || shared.idle_starts => Response::Dropped,
-            "OK" if second.starts_with("[UIDVALIDITY") || second.starts_with("[UIDNEXT") => {
-                // QUIRK: some servers say more after the bracket than the crate can read.
-                let end = memchr::memchr(b']', line).map_or(line.len(), |at| at + 1);
-                line.truncate(end);
-                line.extend_from_slice(b" done\r\n");
-                Response::None
-            }
             "OK" => {
+                // QUIRK: some servers say more after the bracket than belongs there.
+                let number = words.next().and_then(|word| word.split(']').next()?.parse().ok());
+                match second {
+                    "[UIDVALIDITY" => shared.numbers.0 = number,
+                    "[UIDNEXT" => shared.numbers.1 = number,
+                    _ => {}
+                }
                 if let Some((_, _, words)) = bracketed(&text) {
                     shared.capabilities = words;
                 }
@@ -116,16 +127,24 @@ impl Tap {
     /// The response is read here; its `* ` is of no more use.
     fn reading(&mut self, line: &mut Vec<u8>, response: Response) -> Response {
         line.drain(..2);
-        (self.begun, self.head) = (false, Vec::new());
+        (self.begun, self.head) = (None, Vec::new());
         response
     }
+}
 
-    fn pass_or_hold(&mut self, line: &[u8], shared: &Shared) -> Response {
-        match shared.idle_starts {
-            true => self.held.extend_from_slice(line),
-            false => self.out.extend_from_slice(line),
-        }
-        Response::Dropped
+/// What a line is, and nothing of what it says.
+fn outline(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let is_tag = first.strip_prefix('a').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    let known =
+        ["OK", "NO", "BAD", "BYE", "CAPABILITY"].iter().find(|word| second.eq_ignore_ascii_case(word));
+    match (first, known) {
+        ("+", _) => "+ (…)".into(),
+        ("*", Some(word)) => format!("* {word} (…)"),
+        ("*", None) => "* (…)".into(),
+        (tag, Some(word)) if is_tag => format!("{tag} {word} (…)"),
+        _ => "(…)".into(),
     }
 }
 

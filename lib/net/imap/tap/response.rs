@@ -30,8 +30,10 @@ impl Tap {
         match literal {
             None => return self.respond(),
             Some((_, size)) if message => self.divert(size)?,
-            Some((_, 0)) => {}
-            Some((_, size)) => self.state = State::Collect(size),
+            Some((_, size)) => {
+                self.measure.said(size)?;
+                self.state = if size == 0 { State::Line } else { State::Collect(size) };
+            }
         }
         Ok(())
     }
@@ -40,11 +42,12 @@ impl Tap {
     fn divert(&mut self, size: u64) -> io::Result<()> {
         let mut shared = self.shared.borrow_mut();
         let sink = shared.sink.as_mut().ok_or_else(nobody)?;
-        if self.begun || !sink.begin(size)? {
+        if self.begun.is_some() || !sink.begin(size)? {
+            self.measure.said(size)?;
             self.state = drop_or_line(size);
             return Ok(());
         }
-        self.begun = true;
+        self.begun = Some(size);
         self.head.push(SPOOLED);
         if size > 0 {
             self.state = State::Message(size);
@@ -56,24 +59,33 @@ impl Tap {
     fn respond(&mut self) -> io::Result<()> {
         let head = std::mem::take(&mut self.head);
         let head = head.trim_ascii_end();
-        let begun = std::mem::replace(&mut self.begun, false);
+        let begun = self.begun.take();
         let response = std::mem::replace(&mut self.response, Response::None);
         let mut shared = self.shared.borrow_mut();
         if response == Response::Collected {
             if let Some(collected) = &mut shared.collected {
+                self.measure.kept()?;
                 collected.push(head.to_vec());
             }
             return Ok(());
         }
         let Some(sink) = shared.sink.as_mut() else { return Ok(()) };
-        match fetched::read(head) {
-            Some((message, Body::Spooled)) if begun => sink.end(message)?,
-            Some((message, Body::Here(text))) if !begun && sink.begin(text.len() as u64)? => {
+        let wanted = match fetched::read(head) {
+            Some((message, Body::Spooled)) if begun.is_some() => sink.end(message)?,
+            Some((message, Body::Here(text))) if begun.is_none() && sink.begin(text.len() as u64)? => {
                 sink.write(&text)?;
-                sink.end(message)?;
+                sink.end(message)?
             }
-            _ if begun => sink.forget(),
-            _ => {}
+            _ if begun.is_some() => {
+                sink.forget();
+                false
+            }
+            _ => false,
+        };
+        match wanted {
+            true => self.measure.forward(),
+            // What nobody asked for is paid like idle talk.
+            false => self.measure.said(begun.unwrap_or(0))?,
         }
         Ok(())
     }
