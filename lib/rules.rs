@@ -150,6 +150,9 @@ fn conditions(rule: &Rule, facts: &Facts) -> Result<Vec<String>, String> {
     if rule.when.list_id.is_empty() {
         match &facts.letter.list {
             Ok(None) => {}
+            Ok(Some(id)) if id.is_empty() => {
+                return Err("it came through a mailing list, and the rule has no list_id".into());
+            }
             Ok(Some(id)) => {
                 return Err(format!("it came through the mailing list {id}, and the rule has no list_id"));
             }
@@ -309,6 +312,9 @@ mod tests {
         let rules = rules("[[rule]]\nname='a'\nrun=['x']\n[[rule]]\nname='b'\nlist_id='*.x'\nrun=['x']");
         assert_eq!(matching(&rules, &facts("x/y", "List-Id: All <all.x>")), ["b"]);
         assert!(matching(&rules, &facts("x/y", "List-Id: <all.x>\nList-Id: <b.x>")).is_empty());
+        assert!(matching(&rules, &facts("x/y", "Precedence: list")).is_empty());
+        let any = self::rules("[[rule]]\nname='a'\nlist_id='*'\nrun=['x']");
+        assert_eq!(matching(&any, &facts("x/y", "List-Post: <mailto:a@b>")), ["a"]);
         assert_eq!(matching(&rules, &facts("x/y", "From: a@b")), ["a"]);
     }
 
