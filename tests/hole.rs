@@ -154,7 +154,7 @@ fn await_stuck(address: SocketAddr) {
         let line = table.lines().find(|line| line.contains(&wanted)).unwrap_or_default();
         let queue =
             line.split_whitespace().nth(4).and_then(|queues| queues.split(':').next()).unwrap_or_default();
-        same = if queue == last && queue.trim_matches('0') != "" { same + 1 } else { 0 };
+        same = if queue == last && !queue.trim_matches('0').is_empty() { same + 1 } else { 0 };
         last = queue.to_string();
     }
 }
