@@ -121,6 +121,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(120);
 
 /// News that bring nothing so often in a row are listened to after a pause.
 const FEW_VAIN: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// A connection that fetches again and again.
 pub struct Fetcher<'a> {
@@ -283,8 +284,8 @@ impl<'a> Fetcher<'a> {
             return Ok(News::Some);
         }
         if self.vain > FEW_VAIN {
-            // QUIRK: servers exist that tell the same news whenever they are asked.
-            let pause = retry::reconnect_pause(self.vain - FEW_VAIN);
+            // QUIRK: a server may announce again and again what nobody finds.
+            let pause = retry::reconnect_pause(self.vain - FEW_VAIN).min(LONGEST_PAUSE);
             stop::doze(shortened(pause).min(limit).min(self.poll));
         }
         let news = self.wait_for_news(limit)?;

@@ -60,8 +60,8 @@ pub(super) struct State {
     pub most: usize,
     /// The UIDVALIDITY of all mailboxes.
     pub validity: u32,
-    /// At the begin of each IDLE it says how many messages there are.
-    pub chatty: bool,
+    /// At the begin of each IDLE it announces messages that there are not, each time more.
+    pub boasts: Option<usize>,
     /// Everybody who comes is turned away, and who is there hung up on.
     pub down: bool,
     pub connected: usize,
@@ -85,7 +85,7 @@ impl Fake {
             can: "IMAP4rev1 SASL-IR AUTH=PLAIN IDLE LIST-STATUS".into(),
             most: usize::MAX,
             validity: 7,
-            chatty: false,
+            boasts: None,
             down: false,
             connected: 0,
             refused: 0,
@@ -233,9 +233,9 @@ impl Connection<'_> {
             }
             if command == "IDLE" {
                 self.say("+ idling")?;
-                if self.with(|state| state.chatty) {
-                    // The number that the client knows is news to it all the same.
-                    self.open = self.open.take().map(|(name, _)| (name, usize::MAX));
+                if let Some(more) = self.with(|state| state.boasts.as_mut().map(|n| (*n += 1, *n).1)) {
+                    let exists = self.held(|held| held.messages.len());
+                    self.say(&format!("* {} EXISTS", exists + more))?;
                 }
                 idle = Some(tag.to_string());
                 self.tell_news()?;

@@ -219,11 +219,11 @@ fn a_first_connection_that_finds_no_room_gets_that_of_another() {
     end(running);
 }
 
-/// Servers exist that tell the same news whenever they are asked.
+/// A server that announces at each IDLE what nobody finds.
 #[test]
 fn news_that_bring_nothing_are_not_asked_for_without_a_pause() {
     let (bench, fake) = (Bench::new(), Fake::new(&["INBOX"]));
-    fake.change(|state| state.chatty = true);
+    fake.change(|state| state.boasts = Some(0));
     fake.add("INBOX", "one\r\n");
     let begun = std::time::Instant::now();
     let mut running = fake.fetch(&bench).args(["--idle=1h", "--timeout", "5s"]).spawn();
