@@ -327,6 +327,23 @@ fn too_large_a_file_is_held_until_somebody_asks() {
 }
 
 #[test]
+fn what_was_asked_for_though_too_large_is_tried_again_as_the_rest_is() {
+    let desk = Desk::new("[[rule]]\nname = 'r'\nmax_size = 10\nrun = ['./busy', '{name}']\n");
+    desk.script("busy", "#!/bin/sh\nexit 75\n");
+    desk.mail("From: a@b", "a.pdf");
+    desk.run(69);
+    desk.claims(&["retry", "--is", "held"]).run().ok();
+    assert_eq!(desk.states(75), ["later"]);
+    // Its time has come.
+    let next = desk.history(&["--last", "1"])[0]["next"].as_str().unwrap().to_string();
+    let act = "home/.local/state/mailloop/act";
+    let ledger = String::from_utf8(desk.0.read(&format!("{act}/ledger"))).unwrap();
+    desk.0.write(&format!("{act}/ledger"), ledger.replace(&next[..4], "2020"));
+    std::fs::remove_file(desk.0.path(&format!("{act}/rows"))).unwrap();
+    assert_eq!(desk.states(75), ["later"], "nobody has to ask twice");
+}
+
+#[test]
 fn what_fails_for_now_is_given_up_in_the_open() {
     let desk = Desk::new("[[rule]]\nname = 'r'\ntries = 3\nrun = ['./busy', '{name}']\n");
     desk.script("busy", "#!/bin/sh\necho x >>count\necho \"no paper\" >&2\nexit 75\n");

@@ -22,6 +22,7 @@ mod names;
 mod progress;
 mod sparse;
 mod stay;
+mod together;
 
 /// A mailbox on a sandbox, and a user who fetches from it.
 struct Post {

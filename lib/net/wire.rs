@@ -199,9 +199,6 @@ struct Line {
     hold: bool,
 }
 
-/// A long wait looks at the clocks so often.
-const GLANCE: Duration = Duration::from_secs(15);
-
 impl Line {
     /// Waits for input. A long wait ends early after a suspend: the line may be dead, and only a question can tell.
     fn wait(&self) -> io::Result<Woken> {
@@ -214,30 +211,8 @@ impl Line {
         if self.hold {
             return stop::wait_through(self.socket.as_fd(), limit);
         }
-        let (end, mut slept) = (now + limit, time_asleep());
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match stop::wait(&[self.socket.as_fd()], left.min(GLANCE))? {
-                Woken::Late if left > GLANCE && !stop::was_called() && !has_slept(slept, time_asleep()) => {
-                    slept = time_asleep()
-                }
-                woken => return Ok(woken),
-            }
-        }
+        stop::wait_awake(&[self.socket.as_fd()], limit)
     }
-}
-
-/// True if the machine slept so long between two glances that the other side may have given us up. Neither clock can be
-/// set, so nothing here follows from a jump of the time of day.
-fn has_slept(before: Duration, now: Duration) -> bool {
-    before.abs_diff(now) >= GLANCE
-}
-
-/// How long this machine has been suspended since it was started: what the clock that goes on has more than ours.
-fn time_asleep() -> Duration {
-    use rustix::time::{ClockId, clock_gettime};
-    let time = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
-    time(ClockId::Boottime).saturating_sub(time(ClockId::Monotonic))
 }
 
 impl Read for Line {
@@ -282,16 +257,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_sleep_ends_a_wait_and_what_clocks_differ_by_does_not() {
-        let since_start = Duration::from_secs(86_400);
-        assert!(!has_slept(since_start, since_start));
-        assert!(!has_slept(since_start, since_start + Duration::from_millis(20)));
-        assert!(!has_slept(since_start + Duration::from_nanos(3), since_start));
-        assert!(has_slept(since_start, since_start + GLANCE));
-        assert!(has_slept(Duration::ZERO, Duration::from_secs(8 * 3600)));
-    }
-
-    #[test]
     fn a_write_that_nobody_takes_ends_with_the_limit_and_when_asked() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let (limit, patience) = (Duration::from_secs(600), Duration::from_millis(20));
@@ -309,11 +274,5 @@ mod tests {
         (line.hold, line.patience) = (true, patience);
         let why = stop::as_task(&task, || fill(&mut line));
         assert_eq!(why.kind(), io::ErrorKind::TimedOut);
-    }
-
-    #[test]
-    fn the_time_asleep_does_not_grow_while_awake() {
-        let before = time_asleep();
-        assert!(time_asleep().abs_diff(before) < Duration::from_secs(1));
     }
 }
