@@ -311,6 +311,37 @@ fn check_says_each_rule_in_a_sentence() {
 }
 
 #[test]
+fn a_file_is_moved_only_once_all_before_that_is_done() {
+    let desk = Desk::new(
+        "[[rule]]\nname = 'print'\ncontinue = true\nrun = ['./printer']\n[[rule]]\nname = 'file'\nmove = 'filed'\n",
+    );
+    let filed = || desk.0.files("filed").len();
+    desk.script("printer", "#!/bin/sh\nexit 75\n");
+    desk.mail("From: a@b", "a.pdf");
+    assert_eq!(desk.states(75), ["later"]);
+    desk.script("printer", "#!/bin/sh\nexit 1\n");
+    desk.claims(&["retry", "--is", "later"]).run().ok();
+    assert_eq!((desk.states(69), desk.pdfs(), filed()), (vec!["failed".to_string()], 1, 0));
+    assert_eq!((desk.states(0).len(), desk.pdfs(), filed()), (0, 1, 0), "it can still be printed");
+    desk.script("printer", "#!/bin/sh\necho \"$1\" >>count\n");
+    desk.claims(&["retry", "--is", "failed"]).run().ok();
+    assert_eq!(desk.states(0), ["done", "done"]);
+    assert_eq!((desk.counted().len(), desk.pdfs(), filed()), (1, 0, 1));
+    // What nobody wants any more holds nothing up; a command that is not there does.
+    std::fs::remove_file(desk.0.path("printer")).unwrap();
+    desk.mail("From: a@b", "b.pdf");
+    desk.run(66);
+    assert_eq!((desk.pdfs(), filed()), (1, 1));
+    desk.claims(&["forget", "--path", "*/b.pdf"]).run().ok();
+    assert_eq!(desk.states(0), ["done"]);
+    assert_eq!((desk.pdfs(), filed()), (0, 2));
+    // What is only shown is shown whole.
+    desk.mail("From: a@b", "c.pdf");
+    assert_eq!(desk.pending(&[]).run().ok().lines().len(), 2);
+    assert_eq!(desk.pending(&["--once"]).run().ok().lines().len(), 2);
+}
+
+#[test]
 fn too_large_a_file_is_held_until_somebody_asks() {
     let desk =
         Desk::new("[[rule]]\nname = 'r'\nmax_size = 10\nmax_per_hour = 1\nrun = ['./counter', '{name}']\n");
