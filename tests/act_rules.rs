@@ -268,6 +268,9 @@ fn a_rule_that_makes_no_sense_is_told_with_its_place() {
         ("print = 'x'\ncopies = 0", "copies must be at least 1"),
         ("run = ['lp']\nnot = {}", "excludes nothing"),
         ("run = ['lp']\ntries = 0", "tries must be at least 1"),
+        ("run = ['lp']\ntimeout = '0s'", "timeout must be longer than nothing"),
+        ("run = ['lp', \"a\\u0000b\"]", "a NUL"),
+        ("copy = '~prof/in'", "only ~/ stands for a home"),
         ("move = ''", "has no name"),
     ] {
         desk.rules(&format!("[[rule]]\nname = 'r'\n{rule}\n"));
