@@ -14,8 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 
+mod awake;
 mod signals;
 mod task;
+pub use awake::{doze, wait_awake};
 pub use signals::{Signal, Signals};
 pub use task::{Task, as_task, current, open_to_calls, was_called};
 

@@ -172,16 +172,22 @@ impl Dir {
 
     /// The names in it, unsorted, without `.` and `..`.
     pub fn names(&self) -> Result<Vec<std::ffi::OsString>> {
-        let listing = |why: rustix::io::Errno| Error::reading(&self.path, why.into());
         let mut names = Vec::new();
+        self.each_name(&mut |name| names.push(OsStr::from_bytes(name).to_os_string()))?;
+        Ok(names)
+    }
+
+    /// The same, one by one: a directory may hold more than should be kept.
+    pub fn each_name(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let listing = |why: rustix::io::Errno| Error::reading(&self.path, why.into());
         for entry in rustix::fs::Dir::read_from(&*self.handle).map_err(listing)? {
             let entry = entry.map_err(listing)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
-                names.push(OsStr::from_bytes(name).to_os_string());
+                each(name);
             }
         }
-        Ok(names)
+        Ok(())
     }
 }
 

@@ -3,17 +3,16 @@
 //! No wait is without a limit, and every wait for the other side ends at once when this process is asked to end.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
 use super::tls;
-use crate::config::{Peer, Server, Tls};
+use crate::config::{Peer, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::stop::{self, Woken};
 
@@ -27,46 +26,8 @@ pub struct Wire {
     peer: Peer,
 }
 
-/// Connects; with implicit TLS the handshake is done on return and the server is who it should be.
-///
-/// [`Kind::Temporary`] where it cannot be reached, [`Kind::Protocol`] where its certificate is not trusted.
-pub fn dial(peer: &Peer) -> Result<Wire> {
-    let doing = || format!("cannot connect to {}", peer.server);
-    if let Some(path) = peer.server.path() {
-        // A unix socket connects at once or not at all, but for a full backlog.
-        let socket = UnixStream::connect(path).map_err(|why| Error::network(doing(), why))?;
-        return set_up(Socket::Unix(socket), peer);
-    }
-    let mut trouble = None;
-    for address in look_up(&peer.server, peer.timeout)? {
-        match TcpStream::connect_timeout(&address, peer.timeout) {
-            Ok(socket) => return set_up(Socket::Tcp(socket), peer),
-            Err(why) => trouble = Some(why),
-        }
-    }
-    Err(match trouble {
-        Some(why) => Error::network(doing(), why).hint("check that the server runs and the port is right"),
-        None => Error::new(Kind::Temporary, doing(), "its name has no address"),
-    })
-}
-
-/// The system's look-up knows no time limit, so it runs aside.
-fn look_up(server: &Server, limit: Duration) -> Result<Vec<SocketAddr>> {
-    if let Ok(address) = server.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, server.port)]);
-    }
-    let (tell, told) = mpsc::channel();
-    let (host, port) = (server.host.clone(), server.port);
-    std::thread::spawn(move || tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter)));
-    let doing = || format!("cannot look up {}", server.host);
-    match told.recv_timeout(limit) {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(why)) => Err(Error::new(Kind::Temporary, doing(), why).hint("check the name and the network")),
-        Err(_) => Err(Error::new(Kind::Temporary, doing(), "no answer within the time limit")),
-    }
-}
-
-fn set_up(socket: Socket, peer: &Peer) -> Result<Wire> {
+/// A line over this socket; with implicit TLS the handshake is done on return.
+pub(super) fn set_up(socket: Socket, peer: &Peer) -> Result<Wire> {
     let failed = |why| Error::network(format!("cannot use the connection to {}", peer.server), why);
     socket.prepare(peer.timeout).map_err(failed)?;
     let line = Line { socket, limit: peer.timeout, deadline: None, hold: false };
@@ -178,7 +139,7 @@ impl Write for Wire {
 }
 
 /// What a line goes over.
-enum Socket {
+pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -224,9 +185,6 @@ struct Line {
     hold: bool,
 }
 
-/// A long wait looks at the clocks so often.
-const GLANCE: Duration = Duration::from_secs(15);
-
 impl Line {
     /// Waits for input. A long wait ends early after a suspend: the line may be dead, and only a question can tell.
     fn wait(&self) -> io::Result<Woken> {
@@ -239,30 +197,8 @@ impl Line {
         if self.hold {
             return stop::wait_through(self.socket.as_fd(), limit);
         }
-        let (end, mut slept) = (now + limit, time_asleep());
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match stop::wait(&[self.socket.as_fd()], left.min(GLANCE))? {
-                Woken::Late if left > GLANCE && !stop::was_called() && !has_slept(slept, time_asleep()) => {
-                    slept = time_asleep()
-                }
-                woken => return Ok(woken),
-            }
-        }
+        stop::wait_awake(&[self.socket.as_fd()], limit)
     }
-}
-
-/// True if the machine slept so long between two glances that the other side may have given us up. Neither clock can be
-/// set, so nothing here follows from a jump of the time of day.
-fn has_slept(before: Duration, now: Duration) -> bool {
-    before.abs_diff(now) >= GLANCE
-}
-
-/// How long this machine has been suspended since it was started: what the clock that goes on has more than ours.
-fn time_asleep() -> Duration {
-    use rustix::time::{ClockId, clock_gettime};
-    let time = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
-    time(ClockId::Boottime).saturating_sub(time(ClockId::Monotonic))
 }
 
 impl Read for Line {
@@ -283,26 +219,5 @@ impl Write for Line {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_sleep_ends_a_wait_and_what_clocks_differ_by_does_not() {
-        let since_start = Duration::from_secs(86_400);
-        assert!(!has_slept(since_start, since_start));
-        assert!(!has_slept(since_start, since_start + Duration::from_millis(20)));
-        assert!(!has_slept(since_start + Duration::from_nanos(3), since_start));
-        assert!(has_slept(since_start, since_start + GLANCE));
-        assert!(has_slept(Duration::ZERO, Duration::from_secs(8 * 3600)));
-    }
-
-    #[test]
-    fn the_time_asleep_does_not_grow_while_awake() {
-        let before = time_asleep();
-        assert!(time_asleep().abs_diff(before) < Duration::from_secs(1));
     }
 }

@@ -24,7 +24,9 @@ use crate::durable::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::record::hex;
 
+mod listing;
 mod name;
+pub use listing::Messages;
 pub use name::Name;
 
 /// An open Maildir.
@@ -196,14 +198,8 @@ impl Maildir {
     }
 
     /// All messages, `new/` and `cur/`, in the order of their names (by time, for names that begin with it).
-    pub fn messages(&self) -> Result<Vec<PathBuf>> {
-        let mut names = Vec::new();
-        for dir in [&self.new, &self.cur] {
-            let here = dir.names()?.into_iter().filter(|name| !name.as_bytes().starts_with(b"."));
-            names.extend(here.map(|name| (name.clone(), dir.at(name))));
-        }
-        names.sort();
-        Ok(names.into_iter().map(|(_, path)| path).collect())
+    pub fn messages(&self) -> Result<Messages> {
+        Messages::list([&self.new, &self.cur])
     }
 
     /// The directories in which messages appear; worth watching.

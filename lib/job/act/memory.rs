@@ -42,6 +42,11 @@ impl Memory {
         Memory(Some(Arc::default()))
     }
 
+    /// True if something is remembered.
+    pub(super) fn lasts(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn inner(&self) -> Option<MutexGuard<'_, Inner>> {
         self.0.as_ref().map(|inner| inner.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::record::File;
 use crate::report;
 use crate::store::journal;
-use crate::store::ledger::{Again, Claim, Claimed, End, Key, State};
+use crate::store::ledger::{Again, Claim, Claimed, End, Key, Past, State};
 
 use super::actor::Actor;
 use super::items::Item;
@@ -22,8 +22,11 @@ use super::{Mode, tag_of};
 /// In the place of a rule's name, for files that were removed before a rule could decide.
 pub(crate) const GONE: &str = "(gone)";
 
+/// So many files that were acted on are kept in mind until it shows what came of them.
+const TOGETHER: usize = 256;
+
 /// Whether there is something to do for a file of the journal.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Settled {
     /// It has to be looked at.
     No,
@@ -32,6 +35,9 @@ enum Settled {
     /// Not as long as nobody says something else by hand.
     ForGood,
 }
+
+/// What the ledger holds of a file, with the names of the rules.
+type Found = Vec<(Option<String>, Past)>;
 
 impl Actor<'_, '_> {
     /// Looks at what the journal of `out` holds, all of it or what may have changed since the last look. The inner error
@@ -48,34 +54,58 @@ impl Actor<'_, '_> {
         };
         let (mut open, whole) = last.map_or((Vec::new(), Instant::now()), |round| (round.open, round.whole));
         let (again, mut is_complete) = (std::mem::take(&mut open), true);
+        let mut acted = Vec::new();
         for file in again.into_iter().chain(files) {
             if self.is_over() {
                 is_complete = false;
                 break;
             }
-            let may_change = match self.was_settled(&file)? {
-                Settled::ForGood => false,
-                Settled::ForNow => true,
-                Settled::No => !self.is_gone(&file)? && self.act(Item::Record(Box::new(file.clone())))?,
-            };
-            if may_change {
-                open.push(file);
+            match self.was_settled(&file)? {
+                Settled::ForGood => {}
+                Settled::ForNow => open.push(file),
+                Settled::No if self.is_gone(&file)? => {}
+                Settled::No if self.act(Item::Record(Box::new(file.clone())))? => acted.push(file),
+                Settled::No => {}
+            }
+            if acted.len() >= TOGETHER {
+                self.let_go(&mut acted, &mut open)?;
             }
         }
-        self.flush()?;
+        self.let_go(&mut acted, &mut open)?;
         if is_complete {
             memory.keep(out, Round { mark, open, whole, hands });
         }
         Ok(Ok(()))
     }
 
+    /// Of what was acted on only that stays in mind which needs another look: a first look at a long journal would keep
+    /// all of it.
+    fn let_go(&mut self, acted: &mut Vec<File>, open: &mut Vec<File>) -> Result<()> {
+        self.flush()?;
+        for file in acted.drain(..).filter(|_| self.options.memory.lasts()) {
+            if self.stands(&file)?.0 != Settled::ForGood {
+                open.push(file);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether there is nothing to do now for a file of the journal: what is unknown is reported. The file is not
     /// looked at, it may have been moved away.
     fn was_settled(&mut self, file: &File) -> Result<Settled> {
+        let (settled, found) = self.stands(file)?;
+        for (rule, past) in found.iter().filter(|_| settled != Settled::No) {
+            self.was_before(&About::file(file, rule.as_deref()), past)?;
+        }
+        Ok(settled)
+    }
+
+    /// The same without a word, and what the ledger holds of it.
+    fn stands(&mut self, file: &File) -> Result<(Settled, Found)> {
         let (again, now) = (self.again(), Timestamp::now());
         let orders = &self.options.orders;
         let Some(ledger) = self.ledger.as_mut().filter(|_| !self.options.explain) else {
-            return Ok(Settled::No);
+            return Ok((Settled::No, Vec::new()));
         };
         let message = file.message.as_ref().map(|message| message.sha256.clone());
         // A rule that continues may match without its claim; only a look can tell. One that ends the search cannot,
@@ -99,11 +129,10 @@ impl Actor<'_, '_> {
         }
         let is_all = orders.continue_all();
         if is_open || !(is_ended || is_all && !found.is_empty()) {
-            return Ok(Settled::No);
+            return Ok((Settled::No, found));
         }
         let mut settled = Settled::ForGood;
-        for (rule, past) in &found {
-            self.was_before(&About::file(file, rule.as_deref()), past)?;
+        for (_, past) in &found {
             let is_final = match past.state {
                 State::Done | State::Emitted | State::Failed | State::Skipped => true,
                 State::Dead => past.told,
@@ -114,7 +143,7 @@ impl Actor<'_, '_> {
                 settled = Settled::ForNow;
             }
         }
-        Ok(settled)
+        Ok((settled, found))
     }
 
     /// True if a file of the journal is no longer there. Where one of the rules moved it, that is as it should be;
@@ -209,5 +238,60 @@ impl Actor<'_, '_> {
     /// True if this run changes the ledger.
     pub(super) fn claims(&self) -> bool {
         self.options.mode != Mode::Print && !self.options.dry_run && !self.options.explain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::durable::Dir;
+    use crate::job::act::{self, Memory, Options, Orders};
+    use crate::record::{Message, RecordPath, hex};
+    use crate::report::{Form, Records};
+    use crate::store::journal::{Entry, Journal};
+    use sha2::{Digest, Sha256};
+
+    #[test]
+    fn what_is_done_is_not_kept_in_mind() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("out");
+        let out = Dir::create(&path, 0o700).unwrap();
+        let mut entries = Vec::new();
+        for n in 0..300 {
+            let (name, text) = (format!("{n}.txt"), format!("file {n}"));
+            std::fs::write(path.join(&name), &text).unwrap();
+            let sha256 = hex(&Sha256::digest(&text));
+            let file = File { path: RecordPath(Some(name.into())), sha256, ..File::fresh() };
+            let message = Message { sha256: Some(hex(&Sha256::digest(n.to_string()))), ..Message::fresh() };
+            entries.push(Entry { files: vec![file], ..Entry::new(n.to_string(), message) });
+        }
+        Journal::open(&out, Duration::ZERO, false).unwrap().append(&entries, &|_| true).unwrap();
+        let options = Options {
+            orders: Orders::command(&["lp".into()]).unwrap(),
+            mode: Mode::Once,
+            again: false,
+            dry_run: false,
+            explain: false,
+            state: temp.path().join("state"),
+            starts: Vec::new(),
+            limit: Duration::from_secs(10),
+            wait: Duration::from_secs(10),
+            dead_letters: temp.path().join("dead"),
+            memory: Memory::lasting(),
+        };
+        let mut shown = Vec::new();
+        let look = |shown: &mut Vec<u8>| {
+            act::pending(&options, std::slice::from_ref(&path), &mut Records::new(shown, Form::Lines))
+        };
+        look(&mut shown).unwrap();
+        assert_eq!(shown.iter().filter(|byte| **byte == b'\n').count(), 300);
+        let round = options.memory.round(&path, 0).unwrap();
+        assert!(round.open.is_empty(), "{} are kept", round.open.len());
+        options.memory.keep(&path, round);
+        shown.clear();
+        look(&mut shown).unwrap();
+        assert!(shown.is_empty());
     }
 }

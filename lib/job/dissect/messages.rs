@@ -14,7 +14,7 @@ use super::items::Item;
 use crate::error::{Error, Kind, Result};
 use crate::mail::mbox;
 use crate::record::{self, RecordPath, hex};
-use crate::store::maildir::{self, Maildir, Name};
+use crate::store::maildir::{self, Maildir, Messages, Name};
 
 /// One message to take apart.
 pub(super) struct Job {
@@ -42,22 +42,7 @@ pub(super) fn messages(item: Item, each: &mut dyn FnMut(Result<Job>) -> Result<b
             Some(path) => in_file(&path, *record, each),
             None => Ok(()),
         },
-        Item::Path(path) if path.is_dir() => match in_maildirs(&path) {
-            Ok((messages, troubles)) => {
-                for trouble in troubles {
-                    if !each(Err(trouble))? {
-                        return Ok(());
-                    }
-                }
-                for message in messages {
-                    if !each(Ok(in_place(&message, fresh())))? {
-                        break;
-                    }
-                }
-                Ok(())
-            }
-            Err(error) => each(Err(error)).map(drop),
-        },
+        Item::Path(path) if path.is_dir() => in_maildirs(&path, each),
         Item::Path(path) => in_file(&path, fresh(), each),
     }
 }
@@ -137,37 +122,59 @@ fn maildir_key(path: &Path) -> Option<String> {
 
 /// The messages in the Maildirs at and below `path` (Maildir++ and nested ones), mailbox by mailbox, each in the
 /// order of its names, and what of it could not be read; 66 if there is no Maildir at all.
-fn in_maildirs(path: &Path) -> Result<(Vec<PathBuf>, Vec<Error>)> {
-    let (mut messages, mut troubles) = (Vec::new(), Vec::new());
-    let mut found = false;
+fn in_maildirs(path: &Path, each: &mut dyn FnMut(Result<Job>) -> Result<bool>) -> Result<()> {
+    let (maildirs, troubles) = maildirs(path);
+    if maildirs.is_empty() && troubles.is_empty() {
+        let none = Error::plain(Kind::NoInput, format!("{} is no Maildir and holds none", path.display()));
+        let none = none.hint("name a message file, or a directory with cur/, new/ and tmp/");
+        return each(Err(none)).map(drop);
+    }
+    for trouble in troubles {
+        if !each(Err(trouble))? {
+            return Ok(());
+        }
+    }
+    for maildir in maildirs {
+        let go_on = match Maildir::open(maildir).and_then(|maildir| maildir.messages()) {
+            Ok(messages) => all(messages, each)?,
+            Err(error) => each(Err(error))?,
+        };
+        if !go_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The Maildirs at and below `path` in order, and what could not be looked at.
+fn maildirs(path: &Path) -> (Vec<PathBuf>, Vec<Error>) {
+    let (mut maildirs, mut troubles) = (Vec::new(), Vec::new());
     let is_inside = |entry: &walkdir::DirEntry| {
         entry.depth() > 0 && matches!(entry.file_name().to_str(), Some("new" | "cur" | "tmp"))
     };
-    let walk = walkdir::WalkDir::new(path).sort_by_file_name().into_iter();
+    // Not sorted by walkdir, which would read all of `new/` to pass it over.
+    let walk = walkdir::WalkDir::new(path).into_iter();
     for entry in walk.filter_entry(|entry| entry.file_type().is_dir() && !is_inside(entry)) {
-        let entry = match entry {
-            Ok(entry) => entry,
+        match entry {
+            Ok(entry) if maildir::is_maildir(entry.path()) => maildirs.push(entry.into_path()),
+            Ok(_) => {}
             Err(why) => {
                 let at = why.path().unwrap_or(path).to_path_buf();
                 let why =
                     why.into_io_error().unwrap_or_else(|| std::io::Error::other("it leads back to itself"));
                 troubles.push(Error::reading(at, why));
-                continue;
-            }
-        };
-        if maildir::is_maildir(entry.path()) {
-            found = true;
-            match Maildir::open(entry.path()).and_then(|maildir| maildir.messages()) {
-                Ok(here) => messages.extend(here),
-                Err(error) => troubles.push(error),
             }
         }
     }
-    if found {
-        return Ok((messages, troubles));
+    maildirs.sort();
+    (maildirs, troubles)
+}
+
+fn all(messages: Messages, each: &mut dyn FnMut(Result<Job>) -> Result<bool>) -> Result<bool> {
+    for message in messages {
+        if !each(Ok(in_place(&message, record::Message::fresh())))? {
+            return Ok(false);
+        }
     }
-    Err(troubles.pop().unwrap_or_else(|| {
-        Error::plain(Kind::NoInput, format!("{} is no Maildir and holds none", path.display()))
-            .hint("name a message file, or a directory with cur/, new/ and tmp/")
-    }))
+    Ok(true)
 }

@@ -162,8 +162,8 @@ fn brake(fetcher: &Fetcher<'_>, name: &str, messages: usize, exists: usize) -> R
 
 /// Messages of this source that lie in the Maildir now, under any flags.
 fn lying_here(maildir: &Maildir, source: &str, uidvalidity: Option<u32>) -> Result<Uids> {
-    let names = maildir.messages()?;
-    let names = names.iter().filter_map(|path| path.file_name()?.to_str()?.parse::<Name>().ok());
+    let messages = maildir.messages()?;
+    let names = messages.filter_map(|path| path.file_name()?.to_str()?.parse::<Name>().ok());
     let ours = names.filter(|name| name.source == source && Some(name.uidvalidity) == uidvalidity);
     Ok(ours.map(|name| name.uid).collect())
 }

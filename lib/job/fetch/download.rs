@@ -15,7 +15,7 @@ use super::spool::{Spool, SpoolSink};
 use super::{Fetcher, Options};
 use crate::error::{Error, Kind, Result, Status};
 use crate::mail::uids::Uids;
-use crate::net::imap::{Imap, LONGEST_SET};
+use crate::net::imap::LONGEST_SET;
 use crate::report;
 use crate::secret;
 use crate::stop;
@@ -172,7 +172,7 @@ impl Load<'_, '_, '_, '_, '_> {
 
     fn connect_again(&mut self, error: &Error) -> Result<()> {
         report::say(format_args!("{error}; connecting again"));
-        self.fetcher.imap = Imap::connect(&self.fetcher.options.peer, &secret::fetch)?;
+        self.fetcher.imap.connect_again(&secret::fetch)?;
         let opened = self.fetcher.open_anew(self.name)?;
         self.fetcher.unlooked = true;
         if opened.uidvalidity != Some(self.uidvalidity) {

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::mailbox::directory_of;
 use super::pick::{Picked, Target};
-use super::{After, Fetcher, directory_of};
+use super::{After, Fetcher};
 use crate::durable::Dir;
 use crate::error::{Result, Status};
 use crate::net::imap::Fetched;

@@ -36,7 +36,7 @@ fn find(maildir: &Maildir, base: &str) -> Option<PathBuf> {
         let name = path.file_name().and_then(|name| name.to_str());
         name.and_then(|name| name.split('.').nth(1)).is_some_and(|word| word == base)
     };
-    maildir.messages().ok()?.into_iter().find(is_it)
+    maildir.messages().ok()?.find(is_it)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which mailboxes there are, and how they stand, in one exchange where the server can do that.
 
 use super::value::{self, Value};
-use super::{Imap, Listed, Opened, quoted};
+use super::{Imap, Listed, Opened};
 use crate::error::Result;
 use crate::mail::mailbox;
 
@@ -11,7 +11,8 @@ impl Imap {
     /// The mailboxes that fit any of these names or patterns (`*`, and `%` within a level), each once, in the server's
     /// order. Those that cannot be opened are left out.
     pub fn list(&mut self, patterns: &[String]) -> Result<Vec<Listed>> {
-        let words: Vec<String> = patterns.iter().map(|pattern| quoted(&mailbox::to_wire(pattern))).collect();
+        let words: Vec<String> =
+            patterns.iter().map(|pattern| self.on_wire(pattern)).collect::<Result<_>>()?;
         let options = if self.has("LIST-STATUS") { format!(" {STATUS}") } else { String::new() };
         let commands = match words.as_slice() {
             [_, _, ..] if self.has("LIST-EXTENDED") => {
@@ -22,7 +23,7 @@ impl Imap {
         let mut listed: Vec<Listed> = Vec::new();
         for command in commands {
             for response in self.collect("listing mailboxes", &command)? {
-                take(&response, &mut listed);
+                take(&response, self.utf8, &mut listed);
             }
         }
         Ok(listed)
@@ -30,7 +31,7 @@ impl Imap {
 }
 
 /// Takes in one LIST or STATUS response; others, and what makes no sense, are passed over.
-fn take(response: &[u8], listed: &mut Vec<Listed>) {
+fn take(response: &[u8], utf8: bool, listed: &mut Vec<Listed>) {
     let Some(values) = value::parse(response) else { return };
     let word = values.first().and_then(Value::text).unwrap_or_default().to_ascii_uppercase();
     match (word.as_str(), values.as_slice()) {
@@ -38,13 +39,13 @@ fn take(response: &[u8], listed: &mut Vec<Listed>) {
             let closed = attributes.iter().filter_map(Value::text).any(|attribute| {
                 ["\\NOSELECT", "\\NONEXISTENT"].contains(&attribute.to_ascii_uppercase().as_str())
             });
-            let Some(name) = name_of(name).filter(|_| !closed) else { return };
+            let Some(name) = name_of(name, utf8).filter(|_| !closed) else { return };
             if !listed.iter().any(|have| have.name == name) {
                 listed.push(Listed { name, delimiter: delimiter.text(), status: None });
             }
         }
         ("STATUS", [_, name, Value::List(items), ..]) => {
-            let Some(name) = name_of(name) else { return };
+            let Some(name) = name_of(name, utf8) else { return };
             if let Some(one) = listed.iter_mut().find(|one| one.name == name) {
                 one.status = Some(status(items));
             }
@@ -53,8 +54,9 @@ fn take(response: &[u8], listed: &mut Vec<Listed>) {
     }
 }
 
-fn name_of(value: &Value) -> Option<String> {
-    let name = mailbox::from_wire(&value.text()?);
+fn name_of(value: &Value, utf8: bool) -> Option<String> {
+    let name = value.text()?;
+    let name = if utf8 { name } else { mailbox::from_wire(&name) };
     Some(if mailbox::is_inbox(&name) { "INBOX".into() } else { name })
 }
 
@@ -87,7 +89,7 @@ mod tests {
             br#"LIST () "." "&ZeVnLIqe-""#,
             b"LIST () garbage (",
         ] {
-            take(line, &mut listed);
+            take(line, false, &mut listed);
         }
         let names: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["INBOX", "a\"b", "日本語"]);

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub packing: bool,
     /// Upper-case capabilities of the last CAPABILITY data.
     pub capabilities: Vec<String>,
+    /// What ENABLE has switched on, in upper case.
+    pub enabled: Vec<String>,
     /// Messages in the mailbox, by the last EXISTS.
     pub exists: Option<u32>,
     /// UIDVALIDITY and UIDNEXT of the mailbox, as its opening said.

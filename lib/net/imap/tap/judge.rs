@@ -91,6 +91,10 @@ impl Tap {
                 shared.capabilities = text.split(' ').skip(1).map(String::from).collect();
                 Response::Dropped
             }
+            "ENABLED" => {
+                shared.enabled.extend(text.split_whitespace().skip(1).take(100).map(String::from));
+                Response::Dropped
+            }
             "BYE" => {
                 shared.bye = Some(String::from_utf8_lossy(&line[2..]).trim_end().to_string());
                 Response::Text
