@@ -257,6 +257,21 @@ fn print_is_lp_in_short() {
 }
 
 #[test]
+fn an_explanation_names_the_rules_that_nobody_asked() {
+    let rule = |name: &str, more: &str| format!("[[rule]]\nname = '{name}'\nrun = ['lp']\n{more}\n");
+    let all =
+        ["a", "b", "c"].map(|name| rule(name, if name == "a" { "type = 'application/pdf'" } else { "" }));
+    let desk = Desk::new(&all.concat());
+    desk.mail("From: a@b", "a.pdf");
+    let said = desk.pending(&["--explain"]).run().ok().lines();
+    assert!(
+        said[0].contains("rule a matches") && said[1].ends_with(": not asked after that: b, c"),
+        "{said:?}"
+    );
+    assert_eq!(said.len(), 2);
+}
+
+#[test]
 fn a_rule_that_makes_no_sense_is_told_with_its_place() {
     let desk = Desk::new("");
     for (rule, why) in [
