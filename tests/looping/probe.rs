@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 
 use super::{Home, until};
+use crate::bench::{base64_lines, pdf};
 
 const PROBE: &str = "\n[loop.homework.probe]\nevery = \"1h\"\nlimit = \"200ms\"\n";
 
@@ -76,4 +77,53 @@ fn a_probe_that_cannot_be_sent_waits_for_its_time() {
     run.signal(Signal::TERM);
     let ran = run.wait();
     assert_eq!(ran.err_text().matches("cannot send a probe").count(), 1, "{}", ran.shown());
+}
+
+/// A letter of a stranger with these lines in its header, and a PDF.
+fn forge(home: &Home, name: &str, head: &str) {
+    let text = format!(
+        "{head}From: stranger@elsewhere.example\r\nTo: me@by.example\r\nSubject: {name}\r\nContent-Type: application/pdf; \
+         name=\"{name}.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+        base64_lines(&pdf(name))
+    );
+    let aside = home.bench.write(&format!("server/me@by.example/tmp/{name}"), text);
+    std::fs::create_dir_all(home.bench.path("server/me@by.example/new")).unwrap();
+    std::fs::rename(aside, home.bench.path(&format!("server/me@by.example/new/{name}"))).unwrap();
+}
+
+#[test]
+fn a_strangers_probe_is_none_and_that_it_causes_nothing_is_no_secret() {
+    let home = Home::new("run");
+    let other = home.bench.sandbox_in("elsewhere", &["me@by.example:secret"]);
+    let smtp = home.server.smtp.clone();
+    home.edit(|text| text.replace(&smtp, &other.smtp) + PROBE);
+    let run = home.run();
+    until("the true one is lost", || home.json()[0]["probe"]["lost"] == 1);
+    let memory: serde_json::Value =
+        serde_json::from_slice(&home.bench.read("home/.local/state/mailloop/probe-homework")).unwrap();
+    let (sha256, out) = memory["out"].as_object().unwrap().iter().next().unwrap();
+    // Even one who knows the token has not the file.
+    forge(&home, "token", &format!("Mailloop-Probe: {}\r\n", out["token"].as_str().unwrap()));
+    forge(&home, "mailloop-probe", &format!("Mailloop-Probe: {sha256}\r\nMailloop-Probe: x\r\n"));
+    forge(&home, "plain", "");
+    let skipped = || {
+        let ran = home.bench.cmd("mail-loop").args(["history", "--json", "--is", "skipped"]).run().ok();
+        ran.json()
+    };
+    until("all are told", || skipped().len() == 2 && home.bench.counted() == ["plain.pdf"]);
+    for one in skipped() {
+        let why = one["why"].as_str().unwrap();
+        assert!(why.contains("one of ours, come back (mailloop-probe)"), "{one}");
+    }
+    let probe = &home.json()[0]["probe"];
+    assert_eq!((&probe["came"], &probe["lost"]), (&0.into(), &1.into()), "{probe}");
+    assert!(home.says("a probe has not come back"));
+    assert!(home.bench.path("home/in/token.pdf").exists());
+    run.signal(Signal::TERM);
+    let said = run.wait();
+    assert_eq!(said.err_text().matches("one of ours").count(), 2, "{}", said.shown());
+    // Once: neither the next look nor another process tells it again.
+    let again = home.bench.cmd("mail-loop").arg("once").run().ok();
+    assert!(again.err.is_empty(), "{}", again.shown());
+    assert_eq!((skipped().len(), home.bench.counted().len()), (2, 1));
 }
