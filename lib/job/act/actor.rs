@@ -109,8 +109,8 @@ impl<'a, 'r> Actor<'a, 'r> {
         }
         if choice.orders.is_empty() && choice.open.is_none() {
             self.pass(&known, &choice);
-            if let Some(why) = choice.brake.filter(|_| !self.pending && !self.options.orders.are_rules()) {
-                report::say(format_args!("{}: no action: {why}", known.path.display()));
+            if let Some(why) = &choice.brake {
+                self.tell_braked(&known, why)?;
             }
             return Ok(false);
         }
@@ -210,7 +210,9 @@ impl<'a, 'r> Actor<'a, 'r> {
         if orders.are_rules() && !self.options.explain {
             let glimpse = subject.peek()?;
             let choice = self.choose(&glimpse, false);
-            if choice.orders.is_empty() && choice.open.is_none() {
+            // What is braked is remembered by its digest.
+            let is_told = choice.brake.is_some() && glimpse.is_read && self.claims();
+            if choice.orders.is_empty() && choice.open.is_none() && !is_told {
                 self.pass(&glimpse, &choice);
                 return Ok(None);
             }
