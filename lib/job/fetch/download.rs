@@ -197,8 +197,7 @@ impl Load<'_, '_, '_, '_, '_> {
             return Ok(());
         }
         let described = self.fetcher.imap.describe(&empty)?;
-        let size = |uid: u32| described.iter().find(|one| one.uid == uid).map(|one| one.size);
-        for uid in empty.iter().filter(|uid| size(*uid) == Some(Some(0))) {
+        for uid in described.iter().filter(|one| one.size == Some(0)).map(|one| one.uid) {
             let failed = |why| Error::writing(&self.fetcher.options.maildir, why);
             self.spool.borrow_mut().believe_empty(uid).map_err(failed)?;
         }

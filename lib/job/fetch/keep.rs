@@ -61,6 +61,10 @@ pub fn keep(options: &[Options], keep: &Keep, records: &mut Records) -> Status {
     status.into_inner().unwrap_or_default()
 }
 
+/// So many mailboxes of an account have connections of their own at most: each costs memory, and how many there are the
+/// server says.
+const MOST_OWN: usize = 100;
+
 /// One account.
 struct Stay<'a, 'b, 'r> {
     options: &'a Options,
@@ -202,7 +206,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         }
     }
 
-    /// Every mailbox but the first gets a connection of its own, once.
+    /// Every mailbox but the first gets a connection of its own, once, as far as there is room for them here.
     fn look_after_others<'scope>(
         &'scope self,
         fetcher: &Fetcher<'_>,
@@ -213,7 +217,15 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             if new {
                 let failed = |why| Error::new(Kind::Internal, "cannot wait on another mailbox", why);
                 let task = Task::new().map_err(failed)?;
-                self.others.lock().unwrap_or_else(PoisonError::into_inner).push(task.clone());
+                let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+                if others.len() >= MOST_OWN {
+                    self.without.fetch_add(1, Ordering::SeqCst);
+                    let account = &self.options.account;
+                    self.tell_full(&format!("account {account}: there are more than {MOST_OWN} mailboxes"));
+                    continue;
+                }
+                others.push(task.clone());
+                drop(others);
                 let target = Target { status: None, ..target };
                 scope.spawn(move || stop::as_task(&task, || self.other(&target)));
             }

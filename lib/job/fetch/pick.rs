@@ -1,6 +1,6 @@
 //! Which messages of a mailbox are wanted, and which mailboxes of an account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::error::{Error, Kind, Result};
@@ -203,7 +203,7 @@ pub(super) fn mailboxes(imap: &mut Imap, words: &[String]) -> Result<(Vec<Target
     let included = if included.is_empty() { vec!["*"] } else { included };
     let asked: Vec<String> = included.iter().map(|word| word.to_string()).collect();
     let listed = imap.list(&asked)?;
-    let mut targets: Vec<Target> = Vec::new();
+    let (mut targets, mut taken) = (Vec::new(), BTreeSet::new());
     let mut missing = Vec::new();
     let unwanted = |one: &Listed| {
         let delimiter = one.delimiter.as_deref();
@@ -214,7 +214,7 @@ pub(super) fn mailboxes(imap: &mut Imap, words: &[String]) -> Result<(Vec<Target
         let mut none = true;
         for one in fitting {
             none = false;
-            if !unwanted(one) && !targets.iter().any(|have| have.name == one.name) {
+            if !unwanted(one) && taken.insert(&one.name) {
                 let Listed { name, delimiter, status } = one.clone();
                 targets.push(Target { name, delimiter, status });
             }
