@@ -257,6 +257,21 @@ fn print_is_lp_in_short() {
 }
 
 #[test]
+fn an_explanation_names_the_rules_that_nobody_asked() {
+    let rule = |name: &str, more: &str| format!("[[rule]]\nname = '{name}'\nrun = ['lp']\n{more}\n");
+    let all =
+        ["a", "b", "c"].map(|name| rule(name, if name == "a" { "type = 'application/pdf'" } else { "" }));
+    let desk = Desk::new(&all.concat());
+    desk.mail("From: a@b", "a.pdf");
+    let said = desk.pending(&["--explain"]).run().ok().lines();
+    assert!(
+        said[0].contains("rule a matches") && said[1].ends_with(": not asked after that: b, c"),
+        "{said:?}"
+    );
+    assert_eq!(said.len(), 2);
+}
+
+#[test]
 fn a_rule_that_makes_no_sense_is_told_with_its_place() {
     let desk = Desk::new("");
     for (rule, why) in [
@@ -268,11 +283,18 @@ fn a_rule_that_makes_no_sense_is_told_with_its_place() {
         ("print = 'x'\ncopies = 0", "copies must be at least 1"),
         ("run = ['lp']\nnot = {}", "excludes nothing"),
         ("run = ['lp']\ntries = 0", "tries must be at least 1"),
+        ("run = ['lp', \"a\\u0000b\"]", "a NUL"),
+        ("copy = '~prof/in'", "only ~/ stands for a home"),
         ("move = ''", "has no name"),
     ] {
         desk.rules(&format!("[[rule]]\nname = 'r'\n{rule}\n"));
         let check = desk.0.cmd("mail-act").args(["-c", "config.toml", "--check"]).run().fails(78);
         assert!(check.err_has(why).err_text().contains("line 3, column 1: rule \"r\""), "{rule}");
+    }
+    for name in ["argv:x", "(gone)", "a\\nb"] {
+        desk.rules(&format!("[[rule]]\nname = \"{name}\"\nrun = ['lp']\n"));
+        let check = desk.0.cmd("mail-act").args(["-c", "config.toml", "--check"]).run().fails(78);
+        check.err_has("a rule's name begins");
     }
     for (rule, place) in [
         ("run = ['lp']\nnot = { authenticated = true }", "line 6, column 9"),
@@ -308,6 +330,37 @@ fn check_says_each_rule_in_a_sentence() {
             ),
         ]
     );
+}
+
+#[test]
+fn a_file_is_moved_only_once_all_before_that_is_done() {
+    let desk = Desk::new(
+        "[[rule]]\nname = 'print'\ncontinue = true\nrun = ['./printer']\n[[rule]]\nname = 'file'\nmove = 'filed'\n",
+    );
+    let filed = || desk.0.files("filed").len();
+    desk.script("printer", "#!/bin/sh\nexit 75\n");
+    desk.mail("From: a@b", "a.pdf");
+    assert_eq!(desk.states(75), ["later"]);
+    desk.script("printer", "#!/bin/sh\nexit 1\n");
+    desk.claims(&["retry", "--is", "later"]).run().ok();
+    assert_eq!((desk.states(69), desk.pdfs(), filed()), (vec!["failed".to_string()], 1, 0));
+    assert_eq!((desk.states(0).len(), desk.pdfs(), filed()), (0, 1, 0), "it can still be printed");
+    desk.script("printer", "#!/bin/sh\necho \"$1\" >>count\n");
+    desk.claims(&["retry", "--is", "failed"]).run().ok();
+    assert_eq!(desk.states(0), ["done", "done"]);
+    assert_eq!((desk.counted().len(), desk.pdfs(), filed()), (1, 0, 1));
+    // What nobody wants any more holds nothing up; a command that is not there does.
+    std::fs::remove_file(desk.0.path("printer")).unwrap();
+    desk.mail("From: a@b", "b.pdf");
+    desk.run(66);
+    assert_eq!((desk.pdfs(), filed()), (1, 1));
+    desk.claims(&["forget", "--path", "*/b.pdf"]).run().ok();
+    assert_eq!(desk.states(0), ["done"]);
+    assert_eq!((desk.pdfs(), filed()), (0, 2));
+    // What is only shown is shown whole.
+    desk.mail("From: a@b", "c.pdf");
+    assert_eq!(desk.pending(&[]).run().ok().lines().len(), 2);
+    assert_eq!(desk.pending(&["--once"]).run().ok().lines().len(), 2);
 }
 
 #[test]

@@ -237,6 +237,13 @@ impl Actor<'_, '_> {
         if let Some(why) = &choice.brake {
             sentences.push(format!("no action: {why}"));
         }
+        let rest = match (&choice.brake, &choice.open) {
+            (None, None) => self.options.orders.names_from(choice.asked.len()),
+            _ => Vec::new(),
+        };
+        if !rest.is_empty() {
+            sentences.push(format!("not asked after that: {}", rest.join(", ")));
+        }
         if choice.asked.is_empty() {
             let orders = choice.orders.iter();
             sentences.extend(orders.map(|order| self.outcome(known, order)).collect::<Vec<_>>());

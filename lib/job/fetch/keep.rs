@@ -116,7 +116,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
                 // Asking again with the same wrong password gets accounts locked.
                 let kind = error.kind();
                 report::trouble(error.context(format!("account {}: given up", self.options.account)));
-                self.end_others();
+                self.others(|task| task.stop());
                 return Err(kind);
             }
             failures = pause(again(failures, begun), &error);
@@ -124,9 +124,10 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         Ok(())
     }
 
-    fn end_others(&self) {
+    /// Does something with the thread of each connection but the first.
+    fn others(&self, act: impl Fn(&Task)) {
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.iter().for_each(|task| task.stop());
+        others.iter().for_each(|task| act(task));
     }
 
     fn pause_between(&self) -> Duration {
@@ -142,8 +143,9 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             }
             Err(error) => {
                 if is_crowded(&error) {
-                    // It looks after all the others: one of them makes room, when it next wakes.
+                    // It looks after all the others: one of them makes room.
                     self.make_room.store(true, Ordering::SeqCst);
+                    self.others(|task| task.call());
                 }
                 Err(error)
             }
@@ -174,7 +176,10 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             }
             match scope.is_some() && !polls {
                 true => self.wait_for_all(&mut fetcher)?,
-                false => _ = fetcher.wait(if polls { self.pause_between() } else { self.keep.every })?,
+                false => {
+                    let limit = if polls { self.pause_between() } else { self.keep.every };
+                    stop::open_to_calls(|| fetcher.wait(limit))?;
+                }
             }
             polls = false;
             self.answered();
