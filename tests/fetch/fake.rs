@@ -160,6 +160,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     fn serve(socket: TcpStream, number: usize, shared: &(Mutex<State>, Condvar)) -> io::Result<()> {
+        socket.set_nodelay(true)?;
         let mut one = Connection { out: socket.try_clone()?, number, shared, open: None };
         let refusal = one.with(|state| {
             let crowded = state.connected >= state.most;

@@ -42,3 +42,14 @@ fn what_did_not_come_is_looked_for_in_pieces() {
     assert_eq!(ran.lines().len(), 1000);
     assert!(longest(&fake) < 8192, "{} octets", longest(&fake));
 }
+
+#[test]
+fn many_mailboxes_by_name_are_listed_in_pieces() {
+    let names: Vec<String> =
+        (0..300).map(|n| format!("an archive of nineteen-eighty-four, part {n}")).collect();
+    let (bench, fake) = (Bench::new(), Fake::new(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    fake.change(|state| state.can += " LIST-EXTENDED");
+    let ran = fake.fetch(&bench).arg("-n").args(&names).run().ok();
+    assert_eq!(ran.err_text().matches(" 0 new").count(), 300);
+    assert!(longest(&fake) < 8192, "{} octets", longest(&fake));
+}

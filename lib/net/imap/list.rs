@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::value::{self, Value};
-use super::{Imap, Listed, Opened};
+use super::{Imap, LONGEST_SET, Listed, Opened};
 use crate::error::{Error, Kind, Result};
 use crate::mail::mailbox;
 
@@ -17,9 +17,9 @@ impl Imap {
         let words: Vec<String> =
             patterns.iter().map(|pattern| self.on_wire(pattern)).collect::<Result<_>>()?;
         let options = if self.has("LIST-STATUS") { format!(" {STATUS}") } else { String::new() };
-        let commands = match words.as_slice() {
+        let commands: Vec<String> = match words.as_slice() {
             [_, _, ..] if self.has("LIST-EXTENDED") => {
-                vec![format!("LIST \"\" ({}){options}", words.join(" "))]
+                together(&words).iter().map(|words| format!("LIST \"\" ({words}){options}")).collect()
             }
             _ => words.iter().map(|word| format!("LIST \"\" {word}{options}")).collect(),
         };
@@ -36,6 +36,18 @@ impl Imap {
         }
         Ok(listed.all)
     }
+}
+
+/// The words, as many in a line as servers take.
+fn together(words: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut().filter(|line| line.len() + word.len() < LONGEST_SET) {
+            Some(line) => *line = format!("{line} {word}"),
+            None => lines.push(word.clone()),
+        }
+    }
+    lines
 }
 
 /// No account has more mailboxes; a server that says so has us make as many directories.
