@@ -380,6 +380,28 @@ fn too_large_a_file_is_held_until_somebody_asks() {
 }
 
 #[test]
+fn what_waits_for_room_is_not_written_down_again_and_again() {
+    let desk = Desk::new("[[rule]]\nname = 'r'\nmax_per_hour = 1\nrun = ['./counter', '{name}']\n");
+    for name in ["a.pdf", "b.pdf", "c.pdf", "d.pdf"] {
+        desk.mail("From: a@b", name);
+    }
+    desk.run(75);
+    assert_eq!((desk.counted().len(), desk.history(&["--is", "held"]).len()), (1, 3));
+    // An hour later, and there is no room again.
+    let act = "home/.local/state/mailloop/act";
+    let next = desk.history(&["--is", "held"])[0]["next"].as_str().unwrap().to_string();
+    let ledger = String::from_utf8(desk.0.read(&format!("{act}/ledger"))).unwrap();
+    desk.0.write(&format!("{act}/ledger"), ledger.replace(&next, "2020-01-01T00:00:00Z"));
+    std::fs::remove_file(desk.0.path(&format!("{act}/rows"))).unwrap();
+    let lines = || desk.0.read(&format!("{act}/ledger")).iter().filter(|byte| **byte == b'\n').count();
+    let before = lines();
+    desk.run(75);
+    assert_eq!((lines() - before, desk.counted().len()), (1, 1));
+    desk.claims(&["retry", "--is", "held"]).run().ok();
+    assert_eq!(desk.states(0), ["done"; 3]);
+}
+
+#[test]
 fn what_was_asked_for_though_too_large_is_tried_again_as_the_rest_is() {
     let desk = Desk::new("[[rule]]\nname = 'r'\nmax_size = 10\nrun = ['./busy', '{name}']\n");
     desk.script("busy", "#!/bin/sh\nexit 75\n");

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Result, Status};
 use crate::mail::auth::Proof;
 use crate::report::{self, Records};
@@ -29,6 +31,8 @@ pub(super) struct Actor<'a, 'r> {
     pub(super) shown: HashSet<Key>,
     /// How many files of each rule were held in this run.
     pub(super) held: BTreeMap<String, u32>,
+    /// Rules that have had as many in this hour as they may, and until when.
+    pub(super) full: BTreeMap<String, Timestamp>,
     /// Who sent a message; `None` where no rule asks.
     pub(super) prover: Option<Prover>,
     /// How many files wait until their sender can be told.
@@ -55,6 +59,7 @@ impl<'a, 'r> Actor<'a, 'r> {
             records,
             shown: HashSet::new(),
             held: BTreeMap::new(),
+            full: BTreeMap::new(),
             prover: options
                 .orders
                 .auth()
