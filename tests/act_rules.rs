@@ -452,6 +452,35 @@ fn what_fails_for_now_is_given_up_in_the_open() {
 }
 
 #[test]
+fn what_waits_for_a_try_and_no_rule_takes_any_more_is_told() {
+    let rule = "[[rule]]\nname = 'r'\nfrom = 'a@b'\nrun = ['./busy']\n";
+    let desk = Desk::new(rule);
+    desk.script("busy", "#!/bin/sh\nexit 75\n");
+    let letters = || desk.0.files("home/.local/state/mailloop/dead-letters/new").len();
+    desk.mail("From: a@b", "a.pdf");
+    desk.mail("From: a@b", "b.pdf");
+    desk.run(75);
+    assert!(desk.run(0).lines().is_empty(), "their time has not come");
+    // Who sent it cannot be told any more.
+    let first = desk.history(&["--path", "*/a.pdf"])[0]["number"].to_string();
+    let message =
+        desk.0.files("Mail/new").into_iter().find(|name| name.to_string_lossy().contains("U0")).unwrap();
+    std::fs::remove_file(desk.0.path("Mail/new").join(message)).unwrap();
+    desk.claims(&["retry", &first]).run().ok();
+    let ran = desk.run(69);
+    assert_eq!(ran.err_has("rule r does not take it any more").json()[0]["state"], "dead");
+    assert_eq!((desk.history(&["--is", "dead"]).len(), letters()), (1, 1));
+    assert!(desk.run(0).err.is_empty(), "told once");
+    // Another rule took the place of the first.
+    desk.claims(&["retry", "--is", "later"]).run().ok();
+    desk.script("counter", "#!/bin/sh\nprintf '%s\\n' \"$1\" >>count\n");
+    desk.rules(&format!("[[rule]]\nname = 's'\nrun = ['./counter', '{{name}}']\n{rule}"));
+    desk.run(69).err_has("rule r does not take it any more");
+    assert_eq!((desk.counted(), letters()), (vec!["b.pdf".to_string()], 2));
+    assert!(desk.run(0).err.is_empty());
+}
+
+#[test]
 fn what_waits_for_a_try_and_is_removed_is_settled() {
     let desk = Desk::new("[[rule]]\nname = 'r'\nrun = ['false75']\n");
     desk.script("false75", "#!/bin/sh\nexit 75\n");

@@ -42,6 +42,16 @@ pub(super) struct Actor<'a, 'r> {
     pub(super) group: Vec<Waiting<'a>>,
 }
 
+/// What came of a file.
+pub(super) enum Acted {
+    /// Nothing is to be done with it.
+    Nothing,
+    /// Nobody can tell now.
+    Unclear,
+    /// This was to be done, and was, if it may be now.
+    Tried(Vec<Key>),
+}
+
 impl<'a, 'r> Actor<'a, 'r> {
     pub(super) fn open(options: &'a Options, pending: bool, records: &'a mut Records<'r>) -> Result<Self> {
         let claims = options.mode != Mode::Print && !options.dry_run && !options.explain;
@@ -95,19 +105,19 @@ impl<'a, 'r> Actor<'a, 'r> {
         self.status.add(error.kind());
     }
 
-    /// The way of one file. False if nothing is to be done with it.
-    pub(super) fn act(&mut self, item: Item) -> Result<bool> {
+    /// The way of one file.
+    pub(super) fn act(&mut self, item: Item) -> Result<Acted> {
         let known = match self.look(item) {
             Ok(Some(known)) => Rc::new(known),
-            Ok(None) => return Ok(false),
+            Ok(None) => return Ok(Acted::Nothing),
             Err(error) => {
                 self.trouble(&error);
-                return Ok(true);
+                return Ok(Acted::Unclear);
             }
         };
         let choice = self.choose(&known, true);
         if self.options.explain {
-            return self.explain(&known, &choice).map(|()| true);
+            return self.explain(&known, &choice).map(|()| Acted::Unclear);
         }
         if let Some((rule, why)) = &choice.unproven {
             self.tell_unproven(&About::file(&known.record, Some(&rule.name)), why)?;
@@ -117,7 +127,7 @@ impl<'a, 'r> Actor<'a, 'r> {
             if let Some(why) = choice.brake.filter(|_| !self.pending && !self.options.orders.are_rules()) {
                 report::say(format_args!("{}: no action: {why}", known.path.display()));
             }
-            return Ok(false);
+            return Ok(Acted::Nothing);
         }
         let mut before = Vec::new();
         for order in choice.orders {
@@ -126,6 +136,7 @@ impl<'a, 'r> Actor<'a, 'r> {
                     "{}: not moved before rule {name} is done",
                     known.path.display()
                 ));
+                before.push(order.key(&known));
                 continue;
             }
             before.push(order.key(&known));
@@ -137,8 +148,9 @@ impl<'a, 'r> Actor<'a, 'r> {
         }
         if let Some((rule, why)) = &choice.open {
             self.wait_for_proof(&About::file(&known.record, Some(&rule.name)), why.as_deref())?;
+            return Ok(Acted::Unclear);
         }
-        Ok(true)
+        Ok(Acted::Tried(before))
     }
 
     /// The rule of the first of these that is not over: what failed, or is held, may be tried again, and needs the file
