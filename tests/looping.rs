@@ -12,6 +12,7 @@ mod kills;
 mod probe;
 mod signals;
 mod soak;
+mod steps;
 mod watching;
 
 /// Waits until it is so; a minute is too long.
