@@ -131,8 +131,8 @@ skipped.
 A command that ends with 75 or takes too long is tried again after 1, 2, 4, … minutes, at most an hour, by the first
 run after that; after the last try it is dead: told once, with a notice in the Maildir `dead-letters` of the state
 directory (`dead_letters = \"~/Mail/dead\"` before the first […] of the configuration names another), and shown by
-`mail-loop history --is dead`. What commands print is kept (of each 64 KiB, the last 1000): `mail-loop history --output
-NUMBER`. At its time limit a command and all that it started get TERM, then KILL.
+`mail-loop history --is dead`. What commands print is kept (of each 64 KiB and its end, the last 1000):
+`mail-loop history --output NUMBER`. At its time limit a command and all that it started get TERM, then KILL.
 
 Exit status:
   0   done, or nothing to do        64  the command line was wrong

@@ -158,7 +158,10 @@ fn jobs(arguments: &Arguments) -> Result<(Vec<Options>, Option<Settings>)> {
             return Err(Error::plain(Kind::Usage, "fetch what? name an account, or use --imap URL")
                 .hint("see --help"));
         }
-        None => arguments.names.iter().map(|name| job(name, None)).collect::<Result<_>>()?,
+        None => {
+            let jobs = arguments.names.iter().map(|name| job(name, None));
+            fetch::once_each(jobs.collect::<Result<_>>()?)
+        }
     };
     Ok((jobs, Some(settings)))
 }

@@ -26,7 +26,7 @@ pub struct Job {
     pub env: Option<Vec<(OsString, OsString)>>,
     /// After this long its process group gets TERM; what is left of it once it has ended, or five seconds later, KILL.
     pub limit: Duration,
-    /// How many bytes of what it prints are kept; the rest is read and dropped.
+    /// How many bytes of what it prints are kept from its beginning; of the rest the last few, [`Ran::last`].
     pub keep: usize,
     /// True keeps stdout alone and lets stderr through to ours; false keeps both, mixed.
     pub stderr_through: bool,
@@ -50,6 +50,28 @@ pub struct Ran {
     pub end: End,
     /// The first [`Job::keep`] bytes that it printed.
     pub output: Vec<u8>,
+    /// What it printed last, at most 4 KiB, where it printed more than that.
+    pub last: Vec<u8>,
+}
+
+/// What is kept of what a program prints.
+#[derive(Default)]
+struct Kept {
+    first: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl Kept {
+    /// How much is kept of the end.
+    const LAST: usize = 4096;
+
+    fn add(&mut self, bytes: &[u8], keep: usize) {
+        let (first, rest) = bytes.split_at(bytes.len().min(keep.saturating_sub(self.first.len())));
+        self.first.extend_from_slice(first);
+        self.last.extend_from_slice(rest);
+        let over = self.last.len().saturating_sub(Kept::LAST);
+        self.last.drain(..over);
+    }
 }
 
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -96,7 +118,7 @@ pub fn run(job: &Job) -> Result<Ran> {
     keep_files_to_ourselves();
     let mut child = command.spawn().map_err(|why| start_error(program, why))?;
     drop(command); // our copies of the pipe's writing end, or the reader below never ends
-    let kept = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::<Mutex<Kept>>::default();
     let reading = {
         let (kept, keep) = (kept.clone(), job.keep);
         std::thread::spawn(move || read_some(reader, keep, &kept))
@@ -107,8 +129,8 @@ pub fn run(job: &Job) -> Result<Ran> {
     })?;
     // A grandchild may hold the pipe open for ever; what came within a second of the end is enough.
     join_within(reading, Duration::from_secs(1));
-    let output = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Ran { end, output })
+    let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Ran { end, output: kept.first, last: kept.last })
 }
 
 /// Files that our own caller left open, a lock for instance, are no business of what we run. Ours never are.
@@ -122,12 +144,11 @@ fn start_error(program: &OsString, why: io::Error) -> Error {
     Error::reading(name.as_ref(), why).context(format!("cannot run {name}"))
 }
 
-fn read_some(mut reader: io::PipeReader, keep: usize, kept: &Mutex<Vec<u8>>) {
+fn read_some(mut reader: io::PipeReader, keep: usize, kept: &Mutex<Kept>) {
     let mut buffer = [0; 8192];
     while let Ok(n @ 1..) = reader.read(&mut buffer) {
         let Ok(mut kept) = kept.lock() else { return };
-        let room = keep.saturating_sub(kept.len());
-        kept.extend_from_slice(&buffer[..n.min(room)]);
+        kept.add(&buffer[..n], keep);
     }
 }
 
@@ -194,6 +215,16 @@ mod tests {
         assert_eq!((ran.end, ran.output.len()), (End::Exit(3), 8));
         assert_eq!(run(&job(&["sh", "-c", "kill -9 $$"], minute)).unwrap().end, End::Signal(9));
         assert_eq!(run(&job(&["/no/such/thing"], minute)).unwrap_err().status(), 66);
+    }
+
+    #[test]
+    fn keeps_how_it_began_and_how_it_ended() {
+        let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done";
+        let ran = run(&job(&["sh", "-c", script], Duration::from_secs(60))).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(ran.output.len() == 100 && text(&ran.output).starts_with("line 0\nline 1\n"));
+        assert!(ran.last.len() == 4096 && text(&ran.last).ends_with("line 2998\nline 2999\n"));
+        assert!(run(&job(&["echo", "x"], Duration::from_secs(60))).unwrap().last.is_empty());
     }
 
     #[test]

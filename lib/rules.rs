@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::config::Rule;
+use crate::config::{Conditions, Rule};
 use crate::mail::auth::Proof;
 
 mod condition;
@@ -102,7 +102,7 @@ fn judge(rule: &Rule, facts: &Facts) -> Answer {
         Err(why) => return Answer::No(why),
     };
     if rule.authenticated {
-        match proven(facts) {
+        match proven(rule, facts) {
             Answer::Yes(why) => reasons.push(why),
             other => return other,
         }
@@ -113,19 +113,33 @@ fn judge(rule: &Rule, facts: &Facts) -> Answer {
     })
 }
 
-/// The proof must be of the very address that the conditions were asked about.
-fn proven(facts: &Facts) -> Answer {
-    match &facts.proof {
-        None => Answer::Open(None),
-        Some(Proof::Later(why)) => Answer::Open(Some(why.clone())),
-        Some(Proof::Unproven(why)) => Answer::No(format!("its sender is not proven: {why}")),
-        Some(Proof::Proven { from, by }) => match &facts.letter.from {
-            Ok(asked) if asked.eq_ignore_ascii_case(from) => {
-                Answer::Yes(format!("its sender is proven by {by}"))
-            }
-            _ => Answer::No("its sender is not proven: its From field can be read in two ways".into()),
-        },
+/// The proof must be of the very address that the conditions were asked about, and cover what else they judged.
+fn proven(rule: &Rule, facts: &Facts) -> Answer {
+    let (from, by, loose) = match &facts.proof {
+        None => return Answer::Open(None),
+        Some(Proof::Later(why)) => return Answer::Open(Some(why.clone())),
+        Some(Proof::Unproven(why)) => return Answer::No(format!("its sender is not proven: {why}")),
+        Some(Proof::Proven { from, by, loose }) => (from, by, loose),
+    };
+    if !facts.letter.from.as_ref().is_ok_and(|asked| asked.eq_ignore_ascii_case(from)) {
+        return Answer::No("its sender is not proven: its From field can be read in two ways".into());
     }
+    match loose.iter().find(|field| judges(rule, field)) {
+        Some(field) => Answer::No(format!(
+            "its sender is proven by {by}, but not that its {field} is theirs: that is not covered"
+        )),
+        None => Answer::Yes(format!("its sender is proven by {by}")),
+    }
+}
+
+/// True if the rule asks about this field, to take or to exclude.
+fn judges(rule: &Rule, field: &str) -> bool {
+    let asks = |asked: &Conditions| match field {
+        "To" | "Cc" => !asked.to.is_empty(),
+        "Subject" => !asked.subject.is_empty(),
+        _ => false,
+    };
+    asks(&rule.when) || rule.not.as_ref().is_some_and(asks)
 }
 
 fn conditions(rule: &Rule, facts: &Facts) -> Result<Vec<String>, String> {
@@ -136,6 +150,9 @@ fn conditions(rule: &Rule, facts: &Facts) -> Result<Vec<String>, String> {
     if rule.when.list_id.is_empty() {
         match &facts.letter.list {
             Ok(None) => {}
+            Ok(Some(id)) if id.is_empty() => {
+                return Err("it came through a mailing list, and the rule has no list_id".into());
+            }
             Ok(Some(id)) => {
                 return Err(format!("it came through the mailing list {id}, and the rule has no list_id"));
             }
@@ -295,6 +312,9 @@ mod tests {
         let rules = rules("[[rule]]\nname='a'\nrun=['x']\n[[rule]]\nname='b'\nlist_id='*.x'\nrun=['x']");
         assert_eq!(matching(&rules, &facts("x/y", "List-Id: All <all.x>")), ["b"]);
         assert!(matching(&rules, &facts("x/y", "List-Id: <all.x>\nList-Id: <b.x>")).is_empty());
+        assert!(matching(&rules, &facts("x/y", "Precedence: list")).is_empty());
+        let any = self::rules("[[rule]]\nname='a'\nlist_id='*'\nrun=['x']");
+        assert_eq!(matching(&any, &facts("x/y", "List-Post: <mailto:a@b>")), ["a"]);
         assert_eq!(matching(&rules, &facts("x/y", "From: a@b")), ["a"]);
     }
 
@@ -315,7 +335,9 @@ mod tests {
             "[auth]\ntrusted=['mx']\n[[rule]]\nname='a'\nauthenticated=true\nfrom='*@z'\nrun=['x']\n[[rule]]\nname='b'\nrun=['x']",
         );
         let with = |head: &str, proof: Option<Proof>| Facts { proof, ..facts("x/y", head) };
-        let proven = |from: &str| Some(Proof::Proven { from: from.into(), by: "a signature".into() });
+        let proven = |from: &str| {
+            Some(Proof::Proven { from: from.into(), by: "a signature".into(), loose: Vec::new() })
+        };
         let why = decide(&rules, &with("From: a@z", proven("a@Z"))).asked[0].2.clone();
         assert_eq!(why, Ok("it is from a@z and its sender is proven by a signature".into()));
         // Where it does not matter, nobody need look; where it does, the next rule waits.
@@ -324,6 +346,25 @@ mod tests {
         assert_eq!(open(None), Some(None));
         assert_eq!(open(Some(Proof::Later("no DNS".into()))), Some(Some("no DNS".into())));
         assert!(matching(&rules, &with("From: a@z", Some(Proof::Later("no DNS".into())))).is_empty());
+        let loose = |field: &str| {
+            let proof =
+                Proof::Proven { from: "a@z".into(), by: "a signature".into(), loose: vec![field.into()] };
+            with("From: a@z\nTo: me@x\nSubject: hi", Some(proof))
+        };
+        for (more, field, fits) in [
+            ("", "Subject", true),
+            ("to='me@x'", "Subject", true),
+            ("to='me@x'", "Cc", false),
+            ("to='me@x'", "To", false),
+            ("subject='h*'", "Subject", false),
+            ("not={subject='x*'}", "Subject", false),
+            ("not={subject='x*'}", "To", true),
+        ] {
+            let rules = self::rules(&format!(
+                "[auth]\ntrusted=['mx']\n[[rule]]\nname='a'\nauthenticated=true\nrun=['x']\n{more}\n"
+            ));
+            assert_eq!(!matching(&rules, &loose(field)).is_empty(), fits, "{more} {field}");
+        }
         assert_eq!(matching(&rules, &with("From: a@z", proven("b@z"))), ["b"]);
         assert_eq!(matching(&rules, &with("From: a@z", Some(Proof::Unproven("x".into())))), ["b"]);
     }

@@ -209,6 +209,20 @@ fn commands_get_no_files_that_our_caller_left_open() {
 }
 
 #[test]
+fn what_a_wordy_command_said_last_is_kept() {
+    let desk = Desk::new("");
+    desk.script(
+        "wordy",
+        "#!/bin/sh\necho first\nhead -c 300000 /dev/zero | tr '\\0' x\necho\necho 'no paper' >&2\nexit 1\n",
+    );
+    let path = desk.pdfs(1).remove(0);
+    desk.act(&["--run", &path]).args(["--", "./wordy"]).run().fails(69).err_has("no paper");
+    let lines = desk.hand(&["history", "--output", "1"]).run().ok().lines();
+    assert_eq!((lines[0].as_str(), lines.last().unwrap().as_str()), ("first", "no paper"));
+    assert!(lines.contains(&"[cut here]".to_string()));
+}
+
+#[test]
 fn a_damaged_ledger_is_an_error_and_nothing_is_done() {
     let desk = Desk::new("");
     let paths = desk.pdfs(3);

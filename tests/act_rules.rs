@@ -257,6 +257,21 @@ fn print_is_lp_in_short() {
 }
 
 #[test]
+fn an_explanation_names_the_rules_that_nobody_asked() {
+    let rule = |name: &str, more: &str| format!("[[rule]]\nname = '{name}'\nrun = ['lp']\n{more}\n");
+    let all =
+        ["a", "b", "c"].map(|name| rule(name, if name == "a" { "type = 'application/pdf'" } else { "" }));
+    let desk = Desk::new(&all.concat());
+    desk.mail("From: a@b", "a.pdf");
+    let said = desk.pending(&["--explain"]).run().ok().lines();
+    assert!(
+        said[0].contains("rule a matches") && said[1].ends_with(": not asked after that: b, c"),
+        "{said:?}"
+    );
+    assert_eq!(said.len(), 2);
+}
+
+#[test]
 fn a_rule_that_makes_no_sense_is_told_with_its_place() {
     let desk = Desk::new("");
     for (rule, why) in [
@@ -268,11 +283,18 @@ fn a_rule_that_makes_no_sense_is_told_with_its_place() {
         ("print = 'x'\ncopies = 0", "copies must be at least 1"),
         ("run = ['lp']\nnot = {}", "excludes nothing"),
         ("run = ['lp']\ntries = 0", "tries must be at least 1"),
+        ("run = ['lp', \"a\\u0000b\"]", "a NUL"),
+        ("copy = '~prof/in'", "only ~/ stands for a home"),
         ("move = ''", "has no name"),
     ] {
         desk.rules(&format!("[[rule]]\nname = 'r'\n{rule}\n"));
         let check = desk.0.cmd("mail-act").args(["-c", "config.toml", "--check"]).run().fails(78);
         assert!(check.err_has(why).err_text().contains("line 3, column 1: rule \"r\""), "{rule}");
+    }
+    for name in ["argv:x", "(gone)", "a\\nb"] {
+        desk.rules(&format!("[[rule]]\nname = \"{name}\"\nrun = ['lp']\n"));
+        let check = desk.0.cmd("mail-act").args(["-c", "config.toml", "--check"]).run().fails(78);
+        check.err_has("a rule's name begins");
     }
     for (rule, place) in [
         ("run = ['lp']\nnot = { authenticated = true }", "line 6, column 9"),
@@ -311,6 +333,37 @@ fn check_says_each_rule_in_a_sentence() {
 }
 
 #[test]
+fn a_file_is_moved_only_once_all_before_that_is_done() {
+    let desk = Desk::new(
+        "[[rule]]\nname = 'print'\ncontinue = true\nrun = ['./printer']\n[[rule]]\nname = 'file'\nmove = 'filed'\n",
+    );
+    let filed = || desk.0.files("filed").len();
+    desk.script("printer", "#!/bin/sh\nexit 75\n");
+    desk.mail("From: a@b", "a.pdf");
+    assert_eq!(desk.states(75), ["later"]);
+    desk.script("printer", "#!/bin/sh\nexit 1\n");
+    desk.claims(&["retry", "--is", "later"]).run().ok();
+    assert_eq!((desk.states(69), desk.pdfs(), filed()), (vec!["failed".to_string()], 1, 0));
+    assert_eq!((desk.states(0).len(), desk.pdfs(), filed()), (0, 1, 0), "it can still be printed");
+    desk.script("printer", "#!/bin/sh\necho \"$1\" >>count\n");
+    desk.claims(&["retry", "--is", "failed"]).run().ok();
+    assert_eq!(desk.states(0), ["done", "done"]);
+    assert_eq!((desk.counted().len(), desk.pdfs(), filed()), (1, 0, 1));
+    // What nobody wants any more holds nothing up; a command that is not there does.
+    std::fs::remove_file(desk.0.path("printer")).unwrap();
+    desk.mail("From: a@b", "b.pdf");
+    desk.run(66);
+    assert_eq!((desk.pdfs(), filed()), (1, 1));
+    desk.claims(&["forget", "--path", "*/b.pdf"]).run().ok();
+    assert_eq!(desk.states(0), ["done"]);
+    assert_eq!((desk.pdfs(), filed()), (0, 2));
+    // What is only shown is shown whole.
+    desk.mail("From: a@b", "c.pdf");
+    assert_eq!(desk.pending(&[]).run().ok().lines().len(), 2);
+    assert_eq!(desk.pending(&["--once"]).run().ok().lines().len(), 2);
+}
+
+#[test]
 fn too_large_a_file_is_held_until_somebody_asks() {
     let desk =
         Desk::new("[[rule]]\nname = 'r'\nmax_size = 10\nmax_per_hour = 1\nrun = ['./counter', '{name}']\n");
@@ -324,6 +377,23 @@ fn too_large_a_file_is_held_until_somebody_asks() {
     desk.claims(&["retry", "--is", "held"]).run().ok();
     assert_eq!(desk.states(0), ["done"]);
     assert_eq!(desk.counted().len(), 1);
+}
+
+#[test]
+fn what_was_asked_for_though_too_large_is_tried_again_as_the_rest_is() {
+    let desk = Desk::new("[[rule]]\nname = 'r'\nmax_size = 10\nrun = ['./busy', '{name}']\n");
+    desk.script("busy", "#!/bin/sh\nexit 75\n");
+    desk.mail("From: a@b", "a.pdf");
+    desk.run(69);
+    desk.claims(&["retry", "--is", "held"]).run().ok();
+    assert_eq!(desk.states(75), ["later"]);
+    // Its time has come.
+    let next = desk.history(&["--last", "1"])[0]["next"].as_str().unwrap().to_string();
+    let act = "home/.local/state/mailloop/act";
+    let ledger = String::from_utf8(desk.0.read(&format!("{act}/ledger"))).unwrap();
+    desk.0.write(&format!("{act}/ledger"), ledger.replace(&next[..4], "2020"));
+    std::fs::remove_file(desk.0.path(&format!("{act}/rows"))).unwrap();
+    assert_eq!(desk.states(75), ["later"], "nobody has to ask twice");
 }
 
 #[test]

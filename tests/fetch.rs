@@ -18,9 +18,11 @@ mod hostile;
 mod lies;
 mod login;
 mod missing;
+mod names;
 mod progress;
 mod sparse;
 mod stay;
+mod together;
 
 /// A mailbox on a sandbox, and a user who fetches from it.
 struct Post {

@@ -12,6 +12,7 @@ mod dissect;
 mod durability;
 mod echo;
 mod fetch;
+mod hole;
 mod inject;
 mod inject_drill;
 mod liar;

@@ -23,7 +23,8 @@ fn bold(page: &str) -> BTreeSet<String> {
 /// The long options in a help text.
 fn options(help: &str) -> BTreeSet<String> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    let named = lines.filter_map(|line| line.split([' ', ',', '=', '.']).find(|word| word.starts_with("--")));
+    let named =
+        lines.filter_map(|line| line.split([' ', ',', '=', '.', '[']).find(|word| word.starts_with("--")));
     named.filter(|word| !["--quiet", "--verbose"].contains(word)).map(str::to_owned).collect()
 }
 
@@ -60,6 +61,15 @@ fn mail_loop_1_names_every_command_and_option() {
 #[test]
 fn mail_sandbox_1_names_every_option() {
     assert_named(&page("mail-sandbox.1"), "mail-sandbox", &[]);
+}
+
+#[test]
+fn mail_fetch_1_names_every_option() {
+    let page = page("mail-fetch.1");
+    assert_named(&page, "mail-fetch", &[]);
+    for short in ["-a", "-C", "-n", "-j", "-0", "-c", "-q", "-v"] {
+        assert!(bold(&page).contains(short), "{short} is not in the manual page");
+    }
 }
 
 /// The keys that the parser offers in the place of one that nobody knows, after `before`.

@@ -1,6 +1,6 @@
 //! `[[rule]]`: which files, and the one thing that is done with each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -182,8 +182,14 @@ impl Rule {
         match self.actions.as_slice() {
             [] => return Err("it does nothing; write one of run, move, copy, print"),
             [Action::Run(words)] if words.is_empty() => return Err("run has no words"),
+            [Action::Run(words)] if words.iter().any(|word| word.contains('\0')) => {
+                return Err("run holds a NUL, which no command can have");
+            }
             [Action::Move(dir) | Action::Copy(dir)] if dir.as_os_str().is_empty() => {
                 return Err("the directory has no name");
+            }
+            [Action::Move(dir) | Action::Copy(dir)] if is_home_of_another(dir) => {
+                return Err("only ~/ stands for a home; write the path of others whole");
             }
             [Action::Print(Print { printer, .. })] if printer.starts_with('-') => {
                 return Err("a printer's name does not begin with -");
@@ -204,8 +210,20 @@ impl Rule {
         if self.tries == Some(0) {
             return Err("tries must be at least 1");
         }
+        // The ledger calls other things so.
+        if self.name.starts_with("argv:")
+            || self.name.starts_with('(')
+            || self.name.contains(char::is_control)
+        {
+            return Err("a rule's name begins neither with argv: nor with (, and has no control characters");
+        }
         Ok(())
     }
+}
+
+fn is_home_of_another(dir: &Path) -> bool {
+    let text = dir.to_string_lossy();
+    text.starts_with('~') && !text.starts_with("~/")
 }
 
 impl Patterns {

@@ -5,21 +5,21 @@
 //! paths are printed. A process that dies anywhere on that way leaves what the next run finishes or fetches again.
 //! While one group is made durable the next one comes over the line.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use crate::config::Peer;
 use crate::error::{Error, Kind, Result, Status};
-use crate::mail::mailbox;
 use crate::net::imap::{Imap, News, Opened};
 use crate::report::{self, Records};
+use crate::retry;
 use crate::secret;
 use crate::stop;
-use crate::store::cursor::{Cursor, Seen, Skipped};
-use crate::store::maildir::{self, Maildir};
 
 mod after;
+mod claim;
 mod crew;
 mod descriptors;
 mod download;
@@ -27,19 +27,20 @@ mod foretell;
 mod group;
 mod keep;
 mod known;
+mod mailbox;
 mod pick;
 mod progress;
 mod spool;
 
 pub use after::After;
 pub use crew::run_all;
+use keep::shortened;
 pub use keep::{Keep, keep};
 pub use pick::Pick;
 
 use descriptors::Counted;
-use group::{Group, Out, nobody_reads};
-use known::Known;
-use pick::{Picked, Target};
+use group::{Out, nobody_reads};
+use pick::Target;
 
 /// What to fetch, from where, to where.
 #[derive(Clone, Debug)]
@@ -93,6 +94,19 @@ impl Options {
     }
 }
 
+/// Each account once; one that is named again is told.
+pub fn once_each(all: Vec<Options>) -> Vec<Options> {
+    let mut once: Vec<Options> = Vec::new();
+    for one in all {
+        let same = |have: &Options| have.account == one.account && have.maildir == one.maildir;
+        match once.iter().any(same) {
+            true => report::say(format_args!("account {} is named twice; once is enough", one.account)),
+            false => once.push(one),
+        }
+    }
+    once
+}
+
 /// Fetches all mailboxes once, one after the other. Trouble with one mailbox is told and the others go on.
 pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
     let mut fetcher = Fetcher::connect(options)?;
@@ -101,6 +115,13 @@ pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
     fetcher.finish();
     Ok(status)
 }
+
+/// So long after it could not be looked at a mailbox is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(120);
+
+/// News that bring nothing so often in a row are listened to after a pause.
+const FEW_VAIN: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// A connection that fetches again and again.
 pub struct Fetcher<'a> {
@@ -112,6 +133,16 @@ pub struct Fetcher<'a> {
     lasting: bool,
     /// The one mailbox that this connection is for; its name is a name, whatever it looks like as a word.
     only: Option<Target>,
+    /// The mailboxes that there were at the last pass.
+    found: Vec<Target>,
+    /// The first mailbox was looked at: what comes now, the server announces.
+    looked: bool,
+    /// The last pass took something; how many in a row did not although there were news.
+    came: bool,
+    vain: u32,
+    /// Mailboxes that there are not, and what was last told of others: nothing is told in every pass.
+    missing: BTreeSet<String>,
+    told: BTreeMap<String, String>,
     /// It was opened without a look at what is there: the server will not announce what came before that.
     unlooked: bool,
     /// So often the mailbox is asked for where the server knows no IDLE; as often as somebody waits, unless shorter.
@@ -129,6 +160,12 @@ impl<'a> Fetcher<'a> {
             open: None,
             lasting: true,
             only: None,
+            found: Vec::new(),
+            looked: false,
+            came: false,
+            vain: 0,
+            missing: BTreeSet::new(),
+            told: BTreeMap::new(),
             unlooked: false,
             poll: Duration::MAX,
             _counted: Counted::new(),
@@ -141,7 +178,15 @@ impl<'a> Fetcher<'a> {
     }
 
     fn pass_to(&mut self, out: &Out<'_, '_>) -> Result<Status> {
+        (self.looked, self.came) = (false, false);
+        let done = self.pass_over_all(out);
+        self.vain = if self.came { 0 } else { self.vain.saturating_add(1) };
+        done
+    }
+
+    fn pass_over_all(&mut self, out: &Out<'_, '_>) -> Result<Status> {
         let (targets, mut status) = self.survey()?;
+        self.found.clone_from(&targets);
         // The first mailbox comes last, so that it is the open one afterwards and can be waited on.
         for (at, target) in targets.iter().enumerate().rev() {
             match self.tolerant(target, at == 0 && self.lasting, out) {
@@ -164,9 +209,14 @@ impl<'a> Fetcher<'a> {
     fn survey(&mut self) -> Result<(Vec<Target>, Status)> {
         let mut status = Status::DONE;
         let (targets, missing) = self.targets()?;
+        let before = std::mem::take(&mut self.missing);
         for error in missing {
             status.add(error.kind());
-            report::trouble(error.context(&self.options.account));
+            let text = error.to_string();
+            if !before.contains(&text) {
+                report::trouble(error.context(&self.options.account));
+            }
+            self.missing.insert(text);
         }
         Ok((targets, status))
     }
@@ -197,10 +247,16 @@ impl<'a> Fetcher<'a> {
     fn tolerant(&mut self, target: &Target, stay: bool, out: &Out<'_, '_>) -> Result<Status> {
         match self.mailbox(target, stay, out) {
             Err(error) if !self.imap.is_spent() && is_only_this_mailbox(error.kind()) => {
-                report::trouble(&error);
+                let told = self.told.insert(target.name.clone(), error.to_string());
+                if told != Some(error.to_string()) {
+                    report::trouble(&error);
+                }
                 Ok(error.kind().into())
             }
-            done => done,
+            done => {
+                self.told.remove(&target.name);
+                done
+            }
         }
     }
 
@@ -212,25 +268,38 @@ impl<'a> Fetcher<'a> {
 
     fn connect_again(&mut self) -> Result<()> {
         self.open = None;
-        self.imap = Imap::connect(&self.options.peer, &secret::fetch)?;
-        Ok(())
+        self.imap.connect_again(&secret::fetch)
     }
 
-    /// Waits for news in the first mailbox, at most this long; where the server knows no IDLE, or refuses it, it is asked
-    /// for news after that.
+    /// Waits for news in the first mailbox, or until it is to be tried again, at most this long; where the server knows no
+    /// IDLE, or refuses it, it is asked for news after that.
     pub fn wait(&mut self, limit: Duration) -> Result<News> {
-        if self.open.is_none() {
-            // It could not be opened; the next pass will say so again.
-            stop::sleep(limit);
-            return Ok(News::None);
+        if !self.looked {
+            // Another mailbox may be open, or the news of this one be known and told at once.
+            stop::doze(limit.min(self.poll).min(shortened(TRY_AGAIN)));
+            self.imap.noop()?;
+            return Ok(News::Some);
         }
         if std::mem::take(&mut self.unlooked) {
             return Ok(News::Some);
         }
+        if self.vain > FEW_VAIN {
+            // QUIRK: a server may announce again and again what nobody finds.
+            let pause = retry::reconnect_pause(self.vain - FEW_VAIN).min(LONGEST_PAUSE);
+            stop::doze(shortened(pause).min(limit).min(self.poll));
+        }
+        let news = self.wait_for_news(limit)?;
+        if news == News::None {
+            self.vain = 0;
+        }
+        Ok(news)
+    }
+
+    fn wait_for_news(&mut self, limit: Duration) -> Result<News> {
         if let Some(news) = self.imap.idle(limit)? {
             return Ok(news);
         }
-        stop::sleep(limit.min(self.poll));
+        stop::doze(limit.min(self.poll));
         self.imap.noop()?;
         Ok(if self.imap.has_news() { News::Some } else { News::None })
     }
@@ -240,178 +309,9 @@ impl<'a> Fetcher<'a> {
         self.imap.logout();
     }
 
-    /// Fetches what is new in one mailbox and does what is owed there; with `stay` it is open afterwards.
-    fn mailbox(&mut self, target: &Target, stay: bool, out: &Out<'_, '_>) -> Result<Status> {
-        if self.options.dry_run {
-            return self.foretell(target);
-        }
-        let mut group = self.group(target)?;
-        group.recover(out)?;
-        let mut status = match &target.status {
-            // Where nothing is new nothing is opened.
-            Some(stands) if !stay && self.is_old_news(&group.cursor, stands) => Status::DONE,
-            _ => self.look(&target.name, &mut group, out)?,
-        };
-        if !group.cursor.owed().is_empty() && !stop::requested() && !self.imap.is_spent() {
-            status.merge(after::settle(self, &target.name, &mut group)?);
-        }
-        Ok(status)
-    }
-
-    /// The Maildir and the cursor of a mailbox, locked.
-    fn group(&self, target: &Target) -> Result<Group> {
-        let Options { account, peer, maildir, after, .. } = self.options;
-        let mut maildir = Maildir::create(maildir)?;
-        if let Some(directory) = directory_of(target)? {
-            maildir = maildir.subfolder(&directory)?;
-        }
-        let source = maildir::source(account, &target.name);
-        let cursor = Cursor::open(&maildir.dir, &source, account, &target.name, peer.timeout)?;
-        Ok(Group { maildir, source, cursor, owes: (*after != After::Keep).then(|| after.to_string()) })
-    }
-
-    /// True if everything that there is has been seen.
-    fn is_old_news(&self, seen: &Seen, stands: &Opened) -> bool {
-        let now = jiff::Timestamp::now().as_second();
-        let is_old = |next| self.options.pick.is_old_news(seen, next, now);
-        seen.uidvalidity() == stands.uidvalidity
-            && stands.uidvalidity.is_some_and(|number| number != 0)
-            && (stands.exists == 0 || stands.uidnext.is_some_and(is_old))
-    }
-
-    fn look(&mut self, name: &str, group: &mut Group, out: &Out<'_, '_>) -> Result<Status> {
-        let opened = self.open(name)?;
-        let uidvalidity = self.uidvalidity(name, &opened)?;
-        let before = group.cursor.uidvalidity();
-        if let Some(before) = before.filter(|before| *before != uidvalidity) {
-            report::say(format_args!(
-                "{} has a new UIDVALIDITY ({before} before, {uidvalidity} now); what lies here already is told by its \
-                 bytes",
-                self.options.of(name)
-            ));
-        }
-        if before != Some(uidvalidity) {
-            group.cursor.renew(uidvalidity)?;
-        }
-        if self.is_old_news(&group.cursor, &opened) {
-            return Ok(Status::DONE);
-        }
-        self.unlooked = false;
-        let picked = self.options.pick.look(&mut self.imap, &group.cursor, opened.uidnext)?;
-        self.fetch(name, group, picked, out)
-    }
-
-    fn uidvalidity(&self, name: &str, opened: &Opened) -> Result<u32> {
-        opened.uidvalidity.filter(|number| *number != 0).ok_or_else(|| {
-            let why = "the server gives no UIDVALIDITY, so its UIDs mean nothing";
-            self.wrong(name, Kind::Protocol, why)
-        })
-    }
-
-    fn fetch(&mut self, name: &str, group: &mut Group, picked: Picked, out: &Out<'_, '_>) -> Result<Status> {
-        let mut status = Status::DONE;
-        self.skip_large(name, group, picked.large, out)?;
-        group.cursor.note(&picked.verdict)?;
-        let mut all = true;
-        if !picked.wanted.is_empty() {
-            let mut known = self.known(group)?;
-            let loaded = download::run(self, name, group, &mut known, &picked.wanted, out)?;
-            all = loaded.skipped.is_empty() && loaded.large.is_empty();
-            self.skip_large(name, group, loaded.large, out)?;
-            // It did not come, however often that was said already.
-            status.merge(loaded.status);
-            for one in group.skip(loaded.skipped, out)? {
-                report::trouble(format_args!(
-                    "{}: UID {} skipped: {}; it is asked for again next time",
-                    self.options.of(name),
-                    one.uid,
-                    one.reason
-                ));
-            }
-            match loaded.trouble {
-                Some(_) if stop::requested() || nobody_reads(out) => return Ok(status),
-                Some(trouble) => return Err(trouble),
-                None => {}
-            }
-        }
-        let ended = stop::requested() || nobody_reads(out);
-        if picked.complete && all && !ended && !group.cursor.is_settled() {
-            group.cursor.settle()?;
-        }
-        group.cursor.tidy()?;
-        Ok(status)
-    }
-
-    fn skip_large(
-        &self,
-        name: &str,
-        group: &mut Group,
-        large: Vec<Skipped>,
-        out: &Out<'_, '_>,
-    ) -> Result<()> {
-        for one in group.skip(large, out)? {
-            let size = one.size.unwrap_or_default();
-            report::say(format_args!(
-                "{}: UID {} skipped: {size} octets are more than --max-size allows",
-                self.options.of(name),
-                one.uid
-            ));
-        }
-        Ok(())
-    }
-
-    /// The mailbox, opened for reading if it is not.
-    fn open(&mut self, name: &str) -> Result<Opened> {
-        match &self.open {
-            // A lasting session hears of what is new, but not of the next UID.
-            Some((open, opened, _)) if open == name => {
-                Ok(Opened { uidnext: None, exists: 1, ..opened.clone() })
-            }
-            _ => self.open_anew(name),
-        }
-    }
-
-    fn open_anew(&mut self, name: &str) -> Result<Opened> {
-        self.open = None;
-        let opened = self.imap.examine(name)?;
-        self.open = Some((name.to_string(), opened.clone(), false));
-        self.unlooked = false;
-        Ok(opened)
-    }
-
-    /// The mailbox, opened so that it can be changed.
-    fn open_to_change(&mut self, name: &str) -> Result<Opened> {
-        match &self.open {
-            Some((open, opened, true)) if open == name => Ok(opened.clone()),
-            _ => {
-                self.open = None;
-                let opened = self.imap.select(name)?;
-                self.open = Some((name.to_string(), opened.clone(), true));
-                self.unlooked = true;
-                Ok(opened)
-            }
-        }
-    }
-
-    /// What of this mailbox may lie here already without the cursor knowing, because UIDs or the cursor are new.
-    fn known(&self, group: &Group) -> Result<Known> {
-        match (group.cursor.is_settled(), group.cursor.uidvalidity()) {
-            (false, Some(uidvalidity)) => {
-                Known::of(&group.maildir, &group.source, uidvalidity, group.cursor.matched())
-            }
-            _ => Ok(Known::default()),
-        }
-    }
-
     fn wrong(&self, name: &str, kind: Kind, why: &str) -> Error {
         Error::new(kind, format!("cannot work on {}", self.options.of(name)), why)
     }
-}
-
-/// The Maildir++ directory of a mailbox; none for INBOX.
-fn directory_of(target: &Target) -> Result<Option<String>> {
-    mailbox::directory(&target.name, target.delimiter.as_deref())
-        .map_err(|why| Error::plain(Kind::CannotCreate, why))
 }
 
 /// Trouble after which other mailboxes can be fetched, if the line is still good.

@@ -8,6 +8,9 @@
 //!   domain or a parent of it that is no public suffix (`co.uk`, `github.io`);
 //! - the topmost Authentication-Results (RFC 8601), where its authserv-id is one that the caller trusts, and says the
 //!   same of a signature, or that DMARC passed for exactly From's domain.
+//!
+//! A field that says what the message is, and stands there twice, makes it doubtful: a signature covers the lower one,
+//! and readers take the upper one.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +24,8 @@ mod from;
 #[cfg(feature = "dkim")]
 mod key;
 mod results;
+#[cfg(feature = "dkim")]
+mod shape;
 #[cfg(feature = "dkim")]
 mod tags;
 
@@ -63,6 +68,9 @@ pub enum Proof {
         from: String,
         /// By what, in words that follow "proven by".
         by: String,
+        /// Of To, Cc and Subject those that it has and that the proof does not cover: anybody may have put them there.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        loose: Vec<String>,
     },
     /// Nothing, and why.
     Unproven(String),
@@ -94,15 +102,28 @@ pub fn judge(message: &[u8], terms: &Terms<'_>) -> Verdict {
         Ok(sender) => sender,
         Err(why) => return refused(why),
     };
+    if let Some(name) = head.twice(SINGLE) {
+        return refused(format!("it has more than one {name} field"));
+    }
     let mut notes = Vec::new();
     let proof = prove(&head, sender.domain(), terms, &mut notes);
     let from = sender.as_str().to_string();
     let proof = match proof {
-        Ok(by) => Proof::Proven { from: from.clone(), by },
+        Ok(Evidence { by, loose }) => Proof::Proven { from: from.clone(), by, loose },
         Err(Doubt { later: true }) => Proof::Later(notes.join("; ")),
         Err(Doubt { later: false }) => Proof::Unproven(notes.join("; ")),
     };
     Verdict { from: Some(from), proof, notes }
+}
+
+/// Fields of which there is one at most (RFC 5322 section 3.6, RFC 2045), by which rules judge or files are found.
+const SINGLE: &[&str] =
+    &["To", "Cc", "Subject", "Date", "Content-Type", "Content-Transfer-Encoding", "Content-Disposition"];
+
+/// What proves the sender.
+struct Evidence {
+    by: String,
+    loose: Vec<String>,
 }
 
 struct Doubt {
@@ -110,11 +131,16 @@ struct Doubt {
     later: bool,
 }
 
-fn prove(head: &Head<'_>, domain: &str, terms: &Terms<'_>, notes: &mut Vec<String>) -> Result<String, Doubt> {
+fn prove(
+    head: &Head<'_>,
+    domain: &str,
+    terms: &Terms<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Evidence, Doubt> {
     match results::judge(head, domain, terms) {
         Ok(by) => {
             notes.push(by.clone());
-            return Ok(by);
+            return Ok(Evidence { by, loose: Vec::new() });
         }
         Err(why) => notes.push(why),
     }
@@ -127,7 +153,7 @@ fn signed(
     domain: &str,
     terms: &Terms<'_>,
     notes: &mut Vec<String>,
-) -> Result<String, Doubt> {
+) -> Result<Evidence, Doubt> {
     if !terms.dkim {
         return Err(Doubt { later: false });
     }
@@ -135,7 +161,7 @@ fn signed(
 }
 
 #[cfg(not(feature = "dkim"))]
-fn signed(_: &Head<'_>, _: &str, _: &Terms<'_>, notes: &mut Vec<String>) -> Result<String, Doubt> {
+fn signed(_: &Head<'_>, _: &str, _: &Terms<'_>, notes: &mut Vec<String>) -> Result<Evidence, Doubt> {
     notes.push("this build verifies no signatures".into());
     Err(Doubt { later: false })
 }

@@ -1,4 +1,5 @@
-//! Names of mailboxes: UTF-8 for people, modified UTF-7 (RFC 3501 section 5.1.3) on the wire and on disk.
+//! Names of mailboxes: UTF-8 for people, modified UTF-7 (RFC 3501 section 5.1.3) on disk, and on the wire where the
+//! server speaks IMAP4rev1.
 //!
 //! On disk a mailbox below INBOX is a Maildir++ directory `.a.b`; whatever could be taken for a path or a level
 //! (`.`, `/`, a control character) is written in the UTF-7 way, so that `a.b` and `a/b` stay two and none leaves

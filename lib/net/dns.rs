@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::dial;
 use crate::error::{Error, Kind, Result};
 use crate::stop::{self, Woken};
 
@@ -133,7 +134,8 @@ impl Resolver {
 
     fn over_tcp(&self, server: SocketAddr, query: &[u8]) -> io::Result<Reply> {
         let end = Instant::now() + self.limit;
-        let mut socket = TcpStream::connect_timeout(&server, self.limit)?;
+        let limit = self.limit;
+        let mut socket = dial::aside(limit, move || TcpStream::connect_timeout(&server, limit))?;
         socket.set_write_timeout(Some(self.limit))?;
         let mut framed = u16::try_from(query.len()).unwrap_or_default().to_be_bytes().to_vec();
         framed.extend_from_slice(query);

@@ -15,7 +15,7 @@ pub struct Letter {
     pub to: Fact<Vec<String>>,
     /// The subject, decoded; empty where there is none.
     pub subject: Fact<String>,
-    /// The identifier of the mailing list; `None` where it came through none.
+    /// The identifier of the mailing list, empty where that gives itself none; `None` where it came through none.
     pub list: Fact<Option<String>>,
     /// Why nothing must be done on it, in words that follow "its message": it is our own, a machine's answer, or a
     /// bounce.
@@ -42,7 +42,8 @@ impl Letter {
         let mut lists = all("List-Id");
         let list = match (lists.next(), lists.next()) {
             (_, Some(_)) => Err("its message has more than one List-Id field".into()),
-            (list, None) => Ok(list.map(|field| identifier(&field.text()))),
+            (Some(list), None) => Ok(Some(identifier(&list.text()))),
+            (None, None) => Ok(header::fields(head).any(|field| tells_of_a_list(&field)).then(String::new)),
         };
         Letter { from: sender(message), to: Ok(to), subject, list, brake: brake(head) }
     }
@@ -65,6 +66,11 @@ fn identifier(value: &str) -> String {
     inner.split('>').next().unwrap_or_default().trim().to_string()
 }
 
+/// What lists write that have no List-Id, or had none when that was new (RFC 2369; Precedence was never a standard).
+fn tells_of_a_list(field: &Field<'_>) -> bool {
+    field.is("List-Post") || field.is("Mailing-List") || field.is("Precedence") && first_word(field) == "list"
+}
+
 fn brake(head: &[u8]) -> Option<String> {
     header::fields(head).find_map(|field| {
         let name = String::from_utf8_lossy(field.name).to_ascii_lowercase();
@@ -74,7 +80,7 @@ fn brake(head: &[u8]) -> Option<String> {
                 Some(format!("was sent by a machine (Auto-Submitted: {})", first_word(&field)))
             }
             // RFC 5321 section 4.5.5: notices have a null return path.
-            "return-path" if field.value.trim_ascii() == b"<>" => {
+            "return-path" if without_comments(&field.text()).replace(char::is_whitespace, "") == "<>" => {
                 Some("is a bounce (its return path is empty)".into())
             }
             "content-type" if first_word(&field) == "multipart/report" => {
@@ -120,6 +126,8 @@ mod tests {
             "Auto-Submitted:",
             "Return-Path: <>",
             "Return-Path:  <>  ",
+            "Return-path: <\t>",
+            "Return-Path: (none)\n <> (bounce)",
             "Content-Type: multipart/report; report-type=delivery-status",
             "Content-Type: Multipart/Report",
             "Content-Type: multipart/report(x)",
@@ -148,6 +156,17 @@ mod tests {
         assert_eq!(letter.to.unwrap(), ["x@y", "z@y", "c@y"]);
         assert_eq!((letter.subject.unwrap(), letter.list.unwrap()), ("hä".into(), Some("l.y".into())));
         assert!(letter.from.is_err());
+        for (head, list) in [
+            ("List-Post: <mailto:l@y>", Some("")),
+            ("precedence: List", Some("")),
+            ("Mailing-List: list l@y", Some("")),
+            ("Precedence: list\nList-Id: <l.y>", Some("l.y")),
+            ("Precedence: bulk", None),
+            ("List-Unsubscribe: <mailto:x@y>", None),
+        ] {
+            let letter = Letter::of(format!("From: a@b\n{head}\n\n").as_bytes());
+            assert_eq!(letter.list.unwrap().as_deref(), list, "{head}");
+        }
         let twice = Letter::of(b"Subject: a\nsubject: b\nList-Id: <a>\nList-Id: <b>\n\n");
         assert!(twice.subject.is_err() && twice.list.is_err());
     }

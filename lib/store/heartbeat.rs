@@ -54,9 +54,12 @@ pub struct Withheld {
     pub reason: String,
 }
 
+/// Who asks whether a loop is held has its lock for so long at most.
+const A_MOMENT: Duration = Duration::from_millis(500);
+
 /// Holds a loop: nobody else runs it meanwhile. 75 if somebody does.
 pub fn hold(state: &Dir, name: &str, wait: Duration) -> Result<Lock> {
-    Lock::take(state, &lock_name(name), wait).map_err(|error| match error.kind() {
+    Lock::take(state, &lock_name(name), wait.max(A_MOMENT)).map_err(|error| match error.kind() {
         Kind::Temporary => {
             Error::new(Kind::Temporary, format!("cannot run loop {name}"), "it is running already")
                 .hint("see `mail-loop status`")
@@ -110,7 +113,34 @@ fn lock_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
     use super::*;
+
+    #[test]
+    fn to_ask_is_not_to_hold() {
+        let temp = tempfile::tempdir().unwrap();
+        let state = Dir::open(temp.path()).unwrap();
+        drop(hold(&state, "a", Duration::ZERO).unwrap());
+        let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    is_held(&state, "a");
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            let held = (0..300).all(|_| {
+                let before = asked.load(Ordering::SeqCst);
+                while asked.load(Ordering::SeqCst) == before {
+                    std::thread::yield_now();
+                }
+                hold(&state, "a", Duration::ZERO).is_ok()
+            });
+            is_over.store(true, Ordering::SeqCst);
+            assert!(held, "somebody who only asked was taken for one who runs it");
+        });
+    }
 
     #[test]
     fn held_once_and_read_back() {

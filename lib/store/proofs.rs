@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(one.find(&message).unwrap(), None);
         one.keep(&message, &Proof::Later("no DNS".into())).unwrap();
         assert!(!state.exists());
-        let proven = Proof::Proven { from: "a@b".into(), by: "x\n".into() };
+        let proven = Proof::Proven { from: "a@b".into(), by: "x\n".into(), loose: vec!["To".into()] };
         one.keep(&message, &Proof::Unproven("no".into())).unwrap();
         one.keep(&message, &proven).unwrap();
         let torn =

@@ -194,6 +194,17 @@ fn sasl_ir_announced_and_refused() {
     play(&[script.to_string()]).1.ok();
 }
 
+/// A server that counts connections: it serves the next one when the last one is closed.
+#[test]
+fn a_connection_is_closed_before_the_next_is_made() {
+    let again = format!(
+        "{}C: a3 UID FETCH 1 *\n{FIRST}S: a3 OK\nC: a4 UID FETCH 2 *\n{SECOND}S: a4 OK\nC: a5 LOGOUT\nS: a5 OK",
+        &UP_TO_FETCH[..UP_TO_FETCH.find("C: a3").unwrap()]
+    );
+    let ran = play(&[format!("{UP_TO_FETCH}S: hello\nSTALL"), again]).1.ok();
+    assert_eq!(ran.lines().len(), 2, "{}", ran.shown());
+}
+
 /// A BAD to what came after a challenge is no trouble with the initial response: it is not all said again.
 #[test]
 fn a_login_that_was_understood_is_not_repeated() {

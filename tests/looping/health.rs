@@ -94,3 +94,20 @@ fn what_the_server_never_gives_is_told_until_somebody_knows_of_it() {
     home.bench.cmd("mail-loop").arg("once").run().ok();
     assert!(!home.says("known of"));
 }
+
+#[test]
+fn a_ledger_that_cannot_be_read_is_a_state_not_the_end_of_status() {
+    let home = Home::new("print");
+    home.bench.deliver_pdf("one");
+    home.bench.cmd("mail-loop").arg("once").run().ok();
+    assert_eq!(home.status(), 0);
+    home.bench.write("home/.local/state/mailloop/act/ledger", "");
+    assert_eq!(home.status(), 1);
+    assert!(home.says("homework") && home.says("nobody can tell"));
+    let json = home.json();
+    assert!(json.last().unwrap()["why"].as_str().unwrap().contains("cannot use the ledger"), "{json:?}");
+    // And nothing is done, whatever comes.
+    home.bench.deliver_pdf("two");
+    let ran = home.bench.cmd("mail-loop").arg("once").run().fails(74);
+    assert!(ran.out.is_empty(), "{}", ran.shown());
+}

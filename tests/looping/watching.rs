@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
+use mailloop::store::ledger::{End, Ledger, State};
+
 use super::until;
 use crate::bench::{Bench, Running, base64_lines, pdf};
 
@@ -126,4 +128,71 @@ fn a_directory_that_goes_is_told_and_taken_up_again() {
     old(&bench, "late.pdf");
     run.signal(rustix::process::Signal::USR1);
     assert!(run.line().ends_with("/drop/late.pdf"));
+}
+
+#[test]
+fn what_is_held_is_said_once_not_at_every_look() {
+    let bench = watching("poll = \"20ms\"");
+    let config = "home/.config/mailloop/config.toml";
+    let text = String::from_utf8(bench.read(config)).unwrap();
+    let other =
+        "[[rule]]\nname = \"words\"\ntype = \"text/plain\"\nrun = [\"cat\", \"{path}\"]\n\n[loop.scans]";
+    let text = text.replace("\"application/pdf\"\n", "\"application/pdf\"\nmax_per_hour = 1\n");
+    bench.write(config, text.replace("[loop.scans]", other));
+    ["a.pdf", "b.pdf", "c.pdf", "d.pdf"].iter().for_each(|name| old(&bench, name));
+    let mut run = run_held(&bench);
+    assert!(run.line().ends_with("/drop/a.pdf"));
+    // Each of these is a look of its own at the directory, and some are at all that waits.
+    for n in 0..6 {
+        let path = bench.write(&format!("home/drop/{n}.txt"), n.to_string());
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        if n % 2 == 0 {
+            run.signal(rustix::process::Signal::USR1);
+        }
+        assert!(run.line().ends_with(&format!("/drop/{n}.txt")));
+    }
+    run.signal(rustix::process::Signal::TERM);
+    let ran = run.wait();
+    for name in ["b.pdf", "c.pdf", "d.pdf"] {
+        let lines = ran.err_text().lines().filter(|line| line.contains(name)).count();
+        assert!(lines <= 1, "{}", ran.shown());
+    }
+    assert!(ran.err_text().contains("due again at"), "{}", ran.shown());
+    let held = bench.cmd("mail-loop").args(["history", "--is", "held"]).run().ok().lines();
+    assert_eq!(held.len(), 3);
+}
+
+#[test]
+fn what_is_held_again_is_not_forgotten() {
+    let bench = watching("poll = \"20ms\"");
+    let config = "home/.config/mailloop/config.toml";
+    let text = String::from_utf8(bench.read(config)).unwrap();
+    bench.write(config, text.replace("\"application/pdf\"\n", "\"application/pdf\"\nmax_per_hour = 1\n"));
+    ["a.pdf", "b.pdf"].iter().for_each(|name| old(&bench, name));
+    let mut run = run_held(&bench);
+    assert!(run.line().ends_with("/drop/a.pdf"));
+    let state = bench.path("home/.local/state/mailloop");
+    let mut ledger = Ledger::open(&state, Duration::from_secs(10)).unwrap();
+    let lines = || bench.read("home/.local/state/mailloop/act/ledger").split(|byte| *byte == b'\n').count();
+    let due = || End { next: Some(jiff::Timestamp::now()), ..End::of(State::Held) };
+    // Its time comes, and there is still no room.
+    ledger.by_hand(2, due()).unwrap();
+    let before = lines();
+    until("it is held again", || {
+        run.signal(rustix::process::Signal::USR1);
+        lines() > before
+    });
+    std::fs::remove_file(bench.path("home/drop/a.pdf")).unwrap();
+    ledger.by_hand(1, End::of(State::Free)).unwrap();
+    ledger.by_hand(2, due()).unwrap();
+    run.signal(rustix::process::Signal::USR1);
+    assert!(run.line().ends_with("/drop/b.pdf"));
+}
+
+/// What is held degrades it.
+fn run_held(bench: &Bench) -> Running {
+    let run = bench.cmd("mail-loop").arg("run").spawn();
+    until("it lives", || bench.cmd("mail-loop").arg("status").run().status == Some(1));
+    run
 }

@@ -13,7 +13,7 @@ use super::auth::Prover;
 use super::facts::{Journals, Known, Subject};
 use super::items::Item;
 use super::once::Waiting;
-use super::orders::Choice;
+use super::orders::{Choice, Deed};
 use super::tell::About;
 use super::{Mode, Options, start};
 
@@ -114,7 +114,16 @@ impl<'a, 'r> Actor<'a, 'r> {
             }
             return Ok(false);
         }
+        let mut before = Vec::new();
         for order in choice.orders {
+            if let (Deed::Move(_), Some(name)) = (order.deed, self.unfinished(&before)?) {
+                report::detail(format_args!(
+                    "{}: not moved before rule {name} is done",
+                    known.path.display()
+                ));
+                continue;
+            }
+            before.push(order.key(&known));
             match self.options.mode {
                 Mode::Run if !self.options.dry_run => self.run_once(&known, &order)?,
                 Mode::Once if !self.options.dry_run => self.print_once(&known, order)?,
@@ -125,6 +134,28 @@ impl<'a, 'r> Actor<'a, 'r> {
             self.wait_for_proof(&About::file(&known.record, Some(&rule.name)), why.as_deref())?;
         }
         Ok(true)
+    }
+
+    /// The rule of the first of these that is not over: what failed, or is held, may be tried again, and needs the file
+    /// where it is.
+    fn unfinished(&mut self, keys: &[Key]) -> Result<Option<String>> {
+        if !keys.is_empty() {
+            self.flush()?;
+        }
+        let Some(ledger) = &mut self.ledger else { return Ok(None) };
+        // Where nothing is done, what was never tried is no failure.
+        let is_looked_at_only = self.options.mode == Mode::Print || self.options.dry_run;
+        for key in keys {
+            let state = ledger.before(key)?.map(|past| past.state);
+            let is_over = match state {
+                Some(state) => matches!(state, State::Done | State::Emitted | State::Skipped),
+                None => is_looked_at_only,
+            };
+            if !is_over {
+                return Ok(Some(key.rule.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// What is to be done. What a machine sent causes nothing, not even what the command line asks for; but where a

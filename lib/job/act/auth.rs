@@ -63,7 +63,7 @@ impl Prover {
     /// `state` is where verdicts are kept; they are read there, and if it `keeps` them added.
     pub fn new(auth: &Auth, state: Option<&Path>, keeps: bool) -> Prover {
         // The number changes when verdicts of before must not count any more.
-        let terms = format!("1 {:?}", (auth.dkim, &auth.trusted, &auth.relays));
+        let terms = format!("2 {:?}", (auth.dkim, &auth.trusted, &auth.relays));
         let terms = hex(&Sha256::digest(terms)[..8]);
         Prover {
             auth: auth.clone(),

@@ -13,7 +13,7 @@ use crate::store::ledger::{End, State};
 
 use super::facts::Known;
 
-/// How much of what a command prints is kept.
+/// How much of what a command prints is kept, besides how it ends.
 const KEEP: usize = 64 * 1024;
 
 /// The status by which a command says "try again later" (`EX_TEMPFAIL` of sysexits.h).
@@ -46,7 +46,7 @@ impl Ran {
 /// Runs it to its end, at the latest to its limit.
 pub(super) fn run(argv: &[OsString], env: Vec<(OsString, OsString)>, limit: Duration) -> Ran {
     let program = argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    let job = Job { argv: argv.to_vec(), env: Some(env), limit, keep: KEEP + 1, stderr_through: false };
+    let job = Job { argv: argv.to_vec(), env: Some(env), limit, keep: KEEP, stderr_through: false };
     let ran = match process::run(&job) {
         Ok(ran) => ran,
         Err(error) if error.kind() == Kind::Unknown => {
@@ -54,8 +54,8 @@ pub(super) fn run(argv: &[OsString], env: Vec<(OsString, OsString)>, limit: Dura
         }
         Err(error) => return ended(State::Free, error.kind(), error.to_string(), None),
     };
-    let said = last_line(&ran.output);
-    Ran { printed: kept(ran.output), ..judge(&program, ran.end, said, limit) }
+    let said = last_line(if ran.last.is_empty() { &ran.output } else { &ran.last });
+    Ran { printed: kept(ran.output, &ran.last), ..judge(&program, ran.end, said, limit) }
 }
 
 /// A move or copy: where the file lies now, or why it does not.
@@ -74,10 +74,11 @@ pub(super) fn transferred(done: Result<PathBuf>) -> Ran {
     }
 }
 
-fn kept(mut output: Vec<u8>) -> Vec<u8> {
-    if output.len() > KEEP {
-        output.truncate(KEEP);
+/// How it began and how it ended.
+fn kept(mut output: Vec<u8>, last: &[u8]) -> Vec<u8> {
+    if !last.is_empty() {
         output.extend_from_slice(b"\n[cut here]\n");
+        output.extend_from_slice(last);
     }
     output
 }

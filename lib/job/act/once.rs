@@ -122,9 +122,10 @@ impl<'a> Actor<'a, '_> {
         }
     }
 
-    /// The rule's limit, where the file is beyond it and nobody asked for it nonetheless.
+    /// The rule's limit, where the file is beyond it and nobody asked for it nonetheless; what was begun once was asked
+    /// for.
     fn too_large(&self, known: &Known, order: &Order<'_>, past: Option<Past>) -> Option<u64> {
-        let asked = past.is_some_and(|past| past.asked && past.state == State::Later);
+        let asked = past.is_some_and(|past| matches!(past.state, State::Later | State::Unknown));
         order.max_size().filter(|most| known.record.size > *most && !asked && !self.options.again)
     }
 
@@ -154,7 +155,10 @@ impl<'a> Actor<'a, '_> {
     fn answered(&mut self, about: &About<'_>, answer: Claimed) -> Result<Option<u64>> {
         match answer {
             Claimed::Ours(number) => return Ok(Some(number)),
-            Claimed::Held { most, until, news } => self.hold(about, most, until, news)?,
+            Claimed::Held { number, most, until, news } => {
+                let news = self.options.memory.is_news(number, State::Held) && news;
+                self.hold(about, most, until, news)?;
+            }
             Claimed::Before(past) => self.was_before(about, &past)?,
         }
         Ok(None)

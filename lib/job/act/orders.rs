@@ -116,6 +116,14 @@ impl Orders {
         }
     }
 
+    /// The names of the rules from this number on.
+    pub(super) fn names_from(&self, number: usize) -> Vec<&str> {
+        match &self.0 {
+            Source::Command(_) => Vec::new(),
+            Source::Rules(all) => all.rules.iter().skip(number).map(|rule| rule.name.as_str()).collect(),
+        }
+    }
+
     pub(super) fn are_rules(&self) -> bool {
         matches!(self.0, Source::Rules(..))
     }

@@ -33,6 +33,9 @@ enum Settled {
     ForGood,
 }
 
+/// What the ledger holds of a file, with the names of the rules.
+type Found = Vec<(Option<String>, Past)>;
+
 impl Actor<'_, '_> {
     /// Looks at what the journal of `out` holds, all of it or what may have changed since the last look. The inner error
     /// is about the journal alone.
@@ -94,8 +97,8 @@ impl Actor<'_, '_> {
         Ok(settled)
     }
 
-    /// The same without a word, and what the ledger holds of it, with the names of the rules.
-    fn stands(&mut self, file: &File) -> Result<(Settled, Vec<(Option<String>, Past)>)> {
+    /// The same without a word, and what the ledger holds of it.
+    fn stands(&mut self, file: &File) -> Result<(Settled, Found)> {
         let (again, now) = (self.again(), Timestamp::now());
         let orders = &self.options.orders;
         let Some(ledger) = self.ledger.as_mut().filter(|_| !self.options.explain) else {

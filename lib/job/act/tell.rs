@@ -128,7 +128,12 @@ impl Actor<'_, '_> {
         };
         let waits = state == State::Later || state == State::Held && past.next.is_some();
         if waits && !self.pending {
-            self.trouble(&Error::new(Kind::Temporary, &doing, &why));
+            self.status.add(Kind::Temporary);
+            let is_news = self.options.memory.is_news(number, state);
+            match is_news && (state == State::Later || self.is_first_held(about)) {
+                true => report::trouble(format_args!("{doing}: {why}")),
+                false => report::detail(format_args!("{doing}: {why}")),
+            }
         } else {
             report::detail(format_args!("{doing}: {why}"));
         }
@@ -151,19 +156,24 @@ impl Actor<'_, '_> {
     /// Too many in an hour: it stays pending. A line for the first of each rule, not for a thousand.
     pub(super) fn hold(&mut self, about: &About<'_>, most: u32, until: Timestamp, news: bool) -> Result<()> {
         let why = format!("held: {} may act {most} times an hour; due again at {until:.0}", about.rule());
+        let error = Error::new(Kind::Temporary, about.path.display().to_string(), &why);
+        self.status.add(error.kind());
         if !news {
-            report::detail(format_args!("{}: {why}", about.path.display()));
+            report::detail(&error);
             return Ok(());
         }
-        let error = Error::new(Kind::Temporary, about.path.display().to_string(), &why);
-        let held = self.held.entry(about.rule()).or_default();
-        *held += 1;
-        if *held == 1 {
-            self.trouble(&error);
-        } else {
-            report::detail(&error);
+        match self.is_first_held(about) {
+            true => report::trouble(&error),
+            false => report::detail(&error),
         }
         self.record(about, &[], "held", &End::because(State::Free, why))
+    }
+
+    /// Counts it among the held of its rule.
+    fn is_first_held(&mut self, about: &About<'_>) -> bool {
+        let held = self.held.entry(about.rule()).or_default();
+        *held += 1;
+        *held == 1
     }
 
     /// Nobody can tell now who sent it: it stays pending, and no rule after that is asked.
@@ -226,6 +236,13 @@ impl Actor<'_, '_> {
         }
         if let Some(why) = &choice.brake {
             sentences.push(format!("no action: {why}"));
+        }
+        let rest = match (&choice.brake, &choice.open) {
+            (None, None) => self.options.orders.names_from(choice.asked.len()),
+            _ => Vec::new(),
+        };
+        if !rest.is_empty() {
+            sentences.push(format!("not asked after that: {}", rest.join(", ")));
         }
         if choice.asked.is_empty() {
             let orders = choice.orders.iter();

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,15 @@ use crate::durable::Dir;
 use crate::error::{Error, Kind, Result, Status};
 use crate::net::imap::{News, is_crowded};
 use crate::report::{self, Records};
-use crate::retry;
-use crate::stop;
+use crate::stop::{self, Task};
 use crate::store::heartbeat::{self, Heartbeat};
+
+mod own;
+mod pauses;
+
+use own::{Full, Own};
+pub(super) use pauses::shortened;
+use pauses::{again, pause};
 
 /// How to stay.
 pub struct Keep {
@@ -34,11 +40,6 @@ pub struct Keep {
     pub state: Dir,
 }
 
-/// A mailbox whose connection failed so often is looked after by the account's first connection meanwhile.
-const TRIES: u32 = 3;
-/// A server that granted no more connections may grant one later.
-const TRY_AGAIN: Duration = Duration::from_secs(600);
-
 /// Fetches until we are asked to end, or until no account is left that could log in.
 pub fn keep(options: &[Options], keep: &Keep, records: &mut Records) -> Status {
     let out = Mutex::new(records);
@@ -49,17 +50,20 @@ pub fn keep(options: &[Options], keep: &Keep, records: &mut Records) -> Status {
             let (status, out) = (&status, &out);
             scope.spawn(move || {
                 let stay = Stay::new(options, keep, out);
-                if let Err(error) = std::thread::scope(|scope| stay.first(scope)) {
-                    report::trouble(&error);
-                    if let Ok(mut status) = status.lock() {
-                        status.add(error.kind());
-                    }
+                if let Err(kind) = std::thread::scope(|scope| stay.first(scope))
+                    && let Ok(mut status) = status.lock()
+                {
+                    status.add(kind);
                 }
             });
         }
     });
     status.into_inner().unwrap_or_default()
 }
+
+/// So many mailboxes of an account have connections of their own at most: each costs memory, and how many there are the
+/// server says.
+const MOST_OWN: usize = 100;
 
 /// One account.
 struct Stay<'a, 'b, 'r> {
@@ -68,38 +72,17 @@ struct Stay<'a, 'b, 'r> {
     out: &'a Out<'b, 'r>,
     /// Mailboxes with a connection of their own, or that are not to have one.
     waited_on: Mutex<BTreeSet<String>>,
+    /// The threads of those connections.
+    others: Mutex<Vec<Arc<Task>>>,
     beat: Mutex<Heartbeat>,
     /// When the server last said that it grants no more connections; held while one is made.
-    full: Mutex<Option<Instant>>,
+    full: Mutex<Option<Full>>,
     told_full: AtomicBool,
-    /// How many mailboxes are left to the first connection.
+    /// How many mailboxes have a connection of their own, and how many are left to the first one.
+    with: AtomicUsize,
     without: AtomicUsize,
     /// The first connection was refused for there being too many.
     make_room: AtomicBool,
-}
-
-/// Whether a mailbox is among those left to the first connection.
-struct Without<'a> {
-    count: &'a AtomicUsize,
-    counted: bool,
-}
-
-impl Without<'_> {
-    fn set(&mut self, counted: bool) {
-        match (std::mem::replace(&mut self.counted, counted), counted) {
-            (false, true) => _ = self.count.fetch_add(1, Ordering::SeqCst),
-            (true, false) => _ = self.count.fetch_sub(1, Ordering::SeqCst),
-            _ => {}
-        }
-    }
-}
-
-/// How a mailbox's own connection ended, if not in trouble.
-enum Own {
-    /// Everything ends.
-    Ended,
-    /// It cannot be had for the time being.
-    NoRoom,
 }
 
 impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
@@ -109,16 +92,18 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             keep,
             out,
             waited_on: Mutex::default(),
+            others: Mutex::default(),
             beat: Mutex::default(),
             full: Mutex::default(),
             told_full: AtomicBool::default(),
+            with: AtomicUsize::default(),
             without: AtomicUsize::default(),
             make_room: AtomicBool::default(),
         }
     }
 
-    /// The first connection, again and again.
-    fn first<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Result<()> {
+    /// The first connection, again and again; what it was given up for has been told.
+    fn first<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Result<(), Kind> {
         let mut failures = 0;
         while !self.is_over() {
             let begun = Instant::now();
@@ -129,80 +114,20 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             self.beat(|beat| beat.trouble = Some(error.to_string()));
             if matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Usage) {
                 // Asking again with the same wrong password gets accounts locked.
-                return Err(error.context(format!("account {}: given up", self.options.account)));
+                let kind = error.kind();
+                report::trouble(error.context(format!("account {}: given up", self.options.account)));
+                self.others(|task| task.stop());
+                return Err(kind);
             }
-            failures = again(failures, begun);
-            pause(failures, &error);
+            failures = pause(again(failures, begun), &error);
         }
         Ok(())
     }
 
-    /// The connection of one mailbox; the first connection looks after it where it cannot be had.
-    fn other(&self, target: &Target) {
-        let (mut failures, mut without) = (0, Without { count: &self.without, counted: false });
-        while !self.is_over() {
-            let begun = Instant::now();
-            match guarded(|| self.own_connection(target, &mut without)) {
-                Ok(Own::Ended) => return,
-                Ok(Own::NoRoom) => {
-                    without.set(true);
-                    stop::sleep(TRY_AGAIN);
-                    failures = 0;
-                }
-                Err(_) if self.is_over() => return,
-                Err(error) => {
-                    failures = again(failures, begun);
-                    let refused = matches!(error.kind(), Kind::Denied | Kind::Config | Kind::Refused);
-                    if refused || failures > TRIES {
-                        let name = self.options.of(&target.name);
-                        report::detail(format_args!("{error}; {name} is asked for every now and then"));
-                        without.set(true);
-                    }
-                    // What only broke may hold again, however long it takes.
-                    if refused {
-                        return;
-                    }
-                    pause(failures, &error);
-                }
-            }
-        }
-    }
-
-    /// A connection for one mailbox, for as long as it holds.
-    fn own_connection(&self, target: &Target, without: &mut Without<'_>) -> Result<Own> {
-        let Some(mut fetcher) = self.enter()? else { return Ok(Own::NoRoom) };
-        without.set(false);
-        fetcher.only = Some(target.clone());
-        self.stay_on(fetcher, None)
-    }
-
-    /// Connects, one mailbox at a time; `None` where the server grants no more connections. After it has said so it is
-    /// not asked for a while: a refused login for every mailbox would look like an attack.
-    fn enter(&self) -> Result<Option<Fetcher<'_>>> {
-        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
-        if full.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
-            return Ok(None);
-        }
-        match Fetcher::connect(self.options) {
-            Err(error) if is_crowded(&error) => {
-                *full = Some(Instant::now());
-                self.tell_full(&error);
-                Ok(None)
-            }
-            done => {
-                *full = None;
-                done.map(Some)
-            }
-        }
-    }
-
-    fn tell_full(&self, error: &Error) {
-        if !self.told_full.swap(true, Ordering::SeqCst) {
-            report::say(format_args!(
-                "{error}; mailboxes without a connection of their own are asked for every {} s",
-                self.pause_between().as_secs()
-            ));
-        }
+    /// Does something with the thread of each connection but the first.
+    fn others(&self, act: impl Fn(&Task)) {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.iter().for_each(|task| act(task));
     }
 
     fn pause_between(&self) -> Duration {
@@ -218,8 +143,9 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             }
             Err(error) => {
                 if is_crowded(&error) {
-                    // It looks after all the others: one of them makes room, when it next wakes.
+                    // It looks after all the others: one of them makes room.
                     self.make_room.store(true, Ordering::SeqCst);
+                    self.others(|task| task.call());
                 }
                 Err(error)
             }
@@ -235,17 +161,25 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         let mut polls = scope.is_some();
         fetcher.poll = self.pause_between();
         while !self.is_over() {
-            fetcher.pass_to(self.out)?;
+            let status = fetcher.pass_to(self.out)?;
             self.answered();
+            if scope.is_none() && !fetcher.looked && status.code() == Kind::Refused.status() {
+                // It cannot be opened, or is there no more.
+                fetcher.finish();
+                return Ok(Own::NoRoom);
+            }
             if let Some(scope) = scope {
-                self.look_after_others(&mut fetcher, scope)?;
+                self.look_after_others(&fetcher, scope)?;
                 // In the first round nobody knows yet which mailboxes get a connection.
                 let alone = self.waited_on.lock().is_ok_and(|waited_on| waited_on.is_empty());
                 polls = !alone && (polls || self.without.load(Ordering::SeqCst) > 0);
             }
             match scope.is_some() && !polls {
                 true => self.wait_for_all(&mut fetcher)?,
-                false => _ = fetcher.wait(if polls { self.pause_between() } else { self.keep.every })?,
+                false => {
+                    let limit = if polls { self.pause_between() } else { self.keep.every };
+                    stop::open_to_calls(|| fetcher.wait(limit))?;
+                }
             }
             polls = false;
             self.answered();
@@ -272,20 +206,28 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         }
     }
 
-    /// Every mailbox but the first gets a connection of its own, once.
+    /// Every mailbox but the first gets a connection of its own, once, as far as there is room for them here.
     fn look_after_others<'scope>(
         &'scope self,
-        fetcher: &mut Fetcher<'_>,
+        fetcher: &Fetcher<'_>,
         scope: &'scope Scope<'scope, '_>,
     ) -> Result<()> {
-        if fetcher.options.mailboxes.len() == 1 && !fetcher.options.mailboxes[0].contains(['*', '%']) {
-            return Ok(());
-        }
-        let (targets, _) = fetcher.targets()?;
-        for target in targets.into_iter().skip(1) {
+        for target in fetcher.found.iter().skip(1).cloned() {
             let new = self.waited_on.lock().is_ok_and(|mut waited_on| waited_on.insert(target.name.clone()));
             if new {
-                scope.spawn(move || self.other(&Target { status: None, ..target }));
+                let failed = |why| Error::new(Kind::Internal, "cannot wait on another mailbox", why);
+                let task = Task::new().map_err(failed)?;
+                let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+                if others.len() >= MOST_OWN {
+                    self.without.fetch_add(1, Ordering::SeqCst);
+                    let account = &self.options.account;
+                    self.tell_full(&format!("account {account}: there are more than {MOST_OWN} mailboxes"));
+                    continue;
+                }
+                others.push(task.clone());
+                drop(others);
+                let target = Target { status: None, ..target };
+                scope.spawn(move || stop::as_task(&task, || self.other(&target)));
             }
         }
         Ok(())
@@ -315,30 +257,6 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             report::trouble(&error);
         }
     }
-}
-
-/// A connection that lasted was no failure of the one before it.
-fn again(failures: u32, begun: Instant) -> u32 {
-    if begun.elapsed() > Duration::from_secs(60) { 1 } else { failures + 1 }
-}
-
-fn pause(failures: u32, error: &Error) {
-    let seed = u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs());
-    let pause = retry::jittered(retry::reconnect_pause(failures), seed);
-    report::trouble(format_args!("{error}; trying again in {} s", pause.as_secs()));
-    stop::sleep(shortened(pause));
-}
-
-#[cfg(not(debug_assertions))]
-fn shortened(pause: Duration) -> Duration {
-    pause
-}
-
-/// With debug assertions, tests that connect a thousand times set `MAILLOOP_PAUSE` to milliseconds.
-#[cfg(debug_assertions)]
-fn shortened(pause: Duration) -> Duration {
-    let most = std::env::var("MAILLOOP_PAUSE").ok().and_then(|text| text.parse().ok());
-    most.map_or(pause, |most| pause.min(Duration::from_millis(most)))
 }
 
 /// A panic on one line must not end the others.

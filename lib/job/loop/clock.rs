@@ -65,7 +65,10 @@ impl Clock {
         let held = (due.is_none() && matches!(done, Ok(status) if status.code() == 75)).then_some(first * 2);
         let broken = done.is_err().then_some(first);
         let next = [due, held, broken].into_iter().flatten().min();
-        self.at = next.map(|wait| Instant::now() + wait.max(Duration::from_secs(1)));
+        let next = next.map(|wait| Instant::now() + wait.max(Duration::from_secs(1)));
+        // What was not looked at now may be due before.
+        let before = self.at.filter(|_| !all);
+        self.at = next.into_iter().chain(before).min();
     }
 
     /// True if somebody said something by hand since the last question, whatever was written there besides.

@@ -41,6 +41,8 @@ pub(super) struct Drops {
     life: Arc<Life>,
     /// What was handed on, as it was then.
     seen: BTreeMap<PathBuf, Look>,
+    /// The same, where something of it failed for now: handed on again when its time has come.
+    waiting: BTreeMap<PathBuf, Look>,
     /// Files that somebody is writing.
     open: BTreeSet<PathBuf>,
     /// The next time at which the directory is read.
@@ -67,6 +69,7 @@ impl Drops {
             poll,
             life,
             seen: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             open: BTreeSet::new(),
             scan_at: Instant::now(),
         }))
@@ -117,15 +120,16 @@ impl Drops {
         if stop::requested() {
             return Ok(());
         }
-        if stop::was_called() {
-            self.scan_at = Instant::now();
-        }
+        let called = stop::was_called();
         let names = watch.names();
         self.open.extend(names.open);
         self.open.retain(|path| !names.whole.contains(path));
-        let all = clock.is_due();
+        let all = called || clock.is_due();
         if names.lost || all {
             self.scan_at = Instant::now();
+        }
+        if all {
+            self.waiting.clear();
         }
         let mut whole: Vec<PathBuf> = match self.poll {
             None => names.whole.into_iter().filter(|path| self.is_new(path).is_some()).collect(),
@@ -140,7 +144,7 @@ impl Drops {
         if all || !whole.is_empty() {
             let done = self.hand_on(whole, records);
             tell(&self.plan, &self.life, &done);
-            clock.ran(&self.plan, true, &done);
+            clock.ran(&self.plan, all, &done);
         }
         Ok(())
     }
@@ -179,6 +183,7 @@ impl Drops {
             there.insert(path);
         }
         self.seen.retain(|path, _| there.contains(path));
+        self.waiting.retain(|path, _| there.contains(path));
         self.open.retain(|path| there.contains(path));
         if unfinished {
             self.scan_at = self.scan_at.min(now + SETTLED);
@@ -197,7 +202,8 @@ impl Drops {
             return None;
         }
         let look = Look::at(path)?;
-        (self.seen.get(path) != Some(&look)).then_some(look)
+        let is_known = [&self.seen, &self.waiting].iter().any(|known| known.get(path) == Some(&look));
+        (!is_known).then_some(look)
     }
 
     fn is_settled(&self, path: &Path, look: Look) -> bool {
@@ -218,7 +224,7 @@ impl Drops {
                 let before: Vec<_> = messages.iter().map(|path| (path.clone(), Look::at(path))).collect();
                 let items = dissect::from_arguments(messages);
                 status.merge(dissect::run(&options, items, &mut Records::new(std::io::sink(), Form::Nul))?);
-                self.remember(before);
+                remember(&mut self.seen, before);
             }
             if options.out.is_dir() && !stop::requested() {
                 status.merge(act::pending(&self.plan.act, std::slice::from_ref(&options.out), records)?);
@@ -235,16 +241,11 @@ impl Drops {
             let items: Vec<_> = there.map(|path| Ok(act::Item::Path(path))).collect();
             let done = act::run(&self.plan.act, items, records)?;
             status.merge(done);
-            // What failed for now is tried again when its time has come.
-            if !stop::requested() && done.code() != 75 {
-                self.remember(before);
+            if !stop::requested() {
+                remember(if done.code() == 75 { &mut self.waiting } else { &mut self.seen }, before);
             }
         }
         Ok(status)
-    }
-
-    fn remember(&mut self, looks: Vec<(PathBuf, Option<Look>)>) {
-        self.seen.extend(looks.into_iter().filter_map(|(path, look)| Some((path, look?))));
     }
 
     fn is_message(&self, path: &Path) -> bool {
@@ -252,6 +253,10 @@ impl Drops {
         self.plan.dissect.is_some()
             && (self.is_maildir() || ["eml", "mbox"].iter().any(|known| ending.eq_ignore_ascii_case(known)))
     }
+}
+
+fn remember(known: &mut BTreeMap<PathBuf, Look>, looks: Vec<(PathBuf, Option<Look>)>) {
+    known.extend(looks.into_iter().filter_map(|(path, look)| Some((path, look?))));
 }
 
 impl Look {

@@ -131,6 +131,6 @@ fn pause(failures: u32, begun: Instant, error: &Error) -> u32 {
     let failures = if begun.elapsed() > Duration::from_secs(60) { 1 } else { failures + 1 };
     let pause = retry::jittered(retry::reconnect_pause(failures), u64::from(begun.elapsed().subsec_nanos()));
     report::trouble(format_args!("{error}; trying again in {} s", pause.as_secs()));
-    stop::open_to_calls(|| stop::sleep(pause));
+    stop::open_to_calls(|| stop::doze(pause));
     failures
 }

@@ -45,8 +45,8 @@ struct LoopStatus {
 }
 
 /// Shows every loop of the configuration; the worst health counts. Where the configuration cannot be used, the loops
-/// that ran before are shown, and none is better than degraded; an error only where none ever ran,
-/// and 78 where there is none in it.
+/// that ran before are shown, and none is better than degraded, as where the ledger cannot be read; an error only where
+/// none ever ran, and 78 where there is none in it.
 pub fn show(place: &Place, now: Timestamp, records: &mut Records<'_>) -> Result<Health> {
     let (mut settings, mut worst) = match Settings::load(place) {
         // A monitor that looks into the wrong home must not be told that all is well.
@@ -67,7 +67,14 @@ pub fn show(place: &Place, now: Timestamp, records: &mut Records<'_>) -> Result<
         let bare = |account| Loop { account: Some(account), rules: Some(Vec::new()), ..Loop::default() };
         settings.config.loops = beats.map(|beat| (beat.name, bare(beat.account))).collect();
     }
-    let waiting = health::waiting(&settings.state)?;
+    // What nobody can tell is no reason to tell nothing; but it is not well.
+    let (waiting, untold) = match health::waiting(&settings.state) {
+        Ok(waiting) => (waiting, None),
+        Err(error) => {
+            worst = worst.max(Health::Degraded);
+            (BTreeMap::new(), Some(error.to_string()))
+        }
+    };
     let all = settings.config.loops.iter();
     let shown: Vec<LoopStatus> =
         all.map(|(name, each)| look(&settings, name, each, state.as_ref(), &waiting, now)).collect();
@@ -81,12 +88,15 @@ pub fn show(place: &Place, now: Timestamp, records: &mut Records<'_>) -> Result<
         let Waiting { unknown, failed, dead, held, later } = whole;
         records.json(&serde_json::json!({
             "v": 1, "kind": "waiting", "unknown": unknown, "failed": failed, "dead": dead, "held": held,
-            "later": later,
+            "later": later, "why": untold,
         }))?;
     } else {
         table(&shown, now).into_iter().try_for_each(|line| records.text(line))?;
         if whole.any() {
             records.text(format!("actions: {}; see `mail-loop history`", whole.words()))?;
+        }
+        if let Some(why) = untold {
+            records.text(format!("actions: nobody can tell: {}", printable(&why)))?;
         }
     }
     records.flush()?;

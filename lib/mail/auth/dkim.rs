@@ -1,13 +1,14 @@
 //! Signatures (RFC 6376, RFC 8463, RFC 8301), more strictly than they have to be read.
 //!
 //! Refused are: SHA-1, RSA keys below 1024 bits, a body length (`l=`) that leaves any of the body out, a time that has
-//! passed or not come, keys in testing, a From that is not covered. A signature of a domain that does not stand for
+//! passed or not come, keys in testing, a From that is not covered, a Content-Type that is not and may have been exchanged
+//! (`shape`). A signature of a domain that does not stand for
 //! From's is not even looked up.
 
 use super::fields::{Field, Head};
 use super::key::{Algorithm, Key};
 use super::tags::Tags;
-use super::{Found, Terms, align, canon};
+use super::{Evidence, Found, Terms, align, canon, shape};
 
 /// So many signatures are read at most; real mail has up to four.
 const MOST: usize = 16;
@@ -18,21 +19,34 @@ const MOST_NAMES: usize = 200;
 /// Clocks differ by so many seconds.
 const SKEW: i64 = 300;
 
-/// By what the domain is proven; else true if it may be proven another time.
+/// What else of a message rules judge.
+const JUDGED: &[&str] = &["To", "Cc", "Subject"];
+
+/// By what the domain is proven, of several signatures by the one that covers the most of what rules judge; else true
+/// if it may be proven another time.
 pub(super) fn judge(
     head: &Head<'_>,
     domain: &str,
     terms: &Terms<'_>,
     notes: &mut Vec<String>,
-) -> Result<String, bool> {
+) -> Result<Evidence, bool> {
     let mut bodies = Bodies::default();
     let (mut later, mut keys) = (false, 0);
+    let mut best: Option<Evidence> = None;
     let mut all = head.all("DKIM-Signature");
     for field in all.by_ref().take(MOST) {
         match check(head, field, domain, terms, &mut bodies, &mut keys) {
-            Ok(by) => {
-                notes.push(by.clone());
-                return Ok(by);
+            Ok(found) => {
+                notes.push(match found.loose.is_empty() {
+                    true => found.by.clone(),
+                    false => format!("{}, which does not cover {}", found.by, found.loose.join(" and ")),
+                });
+                if found.loose.is_empty() {
+                    return Ok(found);
+                }
+                if best.as_ref().is_none_or(|best| best.loose.len() > found.loose.len()) {
+                    best = Some(found);
+                }
             }
             Err(Bad::Wrong(why)) => notes.push(why),
             Err(Bad::Later(why)) => {
@@ -47,7 +61,7 @@ pub(super) fn judge(
     if all.next().is_some() {
         notes.push(format!("it has more than {MOST} DKIM signatures"));
     }
-    Err(later)
+    best.ok_or(later)
 }
 
 enum Bad {
@@ -62,7 +76,7 @@ fn check(
     terms: &Terms<'_>,
     bodies: &mut Bodies,
     keys: &mut usize,
-) -> Result<String, Bad> {
+) -> Result<Evidence, Bad> {
     let text = std::str::from_utf8(field.value()).unwrap_or("\u{fffd}");
     let signature = Tags::parse(text).and_then(|tags| Signature::read(tags, domain, terms.at));
     let signature = signature.map_err(|why| Bad::Wrong(format!("a DKIM signature {why}")))?;
@@ -74,6 +88,9 @@ fn check(
     }
     if signature.tags.octets("bh").is_none_or(|said| said != digest) {
         return Err(wrong("the body was changed"));
+    }
+    if !shape::is_certain(head, &signature.covered) {
+        return Err(wrong("it does not cover Content-Type, and the body does not begin as that says"));
     }
     *keys += 1;
     if *keys > MOST_KEYS {
@@ -96,7 +113,12 @@ fn check(
     if !key.has_signed(&signed(head, field, &signature), &octets) {
         return Err(wrong("the header was changed, or it was made with another key"));
     }
-    Ok(format!("a DKIM signature of {signer} ({selector})"))
+    let is_loose = |name: &&str| {
+        let is_covered = signature.covered.iter().any(|covered| covered.eq_ignore_ascii_case(name));
+        !is_covered && head.all(name).next().is_some()
+    };
+    let loose = JUDGED.iter().copied().filter(is_loose).map(String::from).collect();
+    Ok(Evidence { by: format!("a DKIM signature of {signer} ({selector})"), loose })
 }
 
 /// A signature that may count if it is right.

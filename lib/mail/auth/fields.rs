@@ -88,6 +88,11 @@ impl<'a> Head<'a> {
         Ok(head)
     }
 
+    /// The first of these names that two fields have.
+    pub fn twice<'b>(&self, names: &[&'b str]) -> Option<&'b str> {
+        names.iter().copied().find(|name| self.fields.iter().filter(|field| field.is(name)).nth(1).is_some())
+    }
+
     /// The fields of this name, from the top.
     pub fn all<'b>(&'b self, name: &'b str) -> impl Iterator<Item = &'b Field<'a>> {
         self.fields.iter().filter(move |field| field.is(name))

@@ -30,7 +30,7 @@ fn ask(message: &str, trusted: &[&str], zone: &HashMap<String, Vec<Vec<u8>>>) ->
 fn found(head: &str) -> Result<String, String> {
     let message = format!("{head}\r\nFrom: P <prof@by.example>\r\n\r\nbody\r\n");
     match ask(&message, &["mx.by.example"], &HashMap::new()).proof {
-        Proof::Proven { from, by } => {
+        Proof::Proven { from, by, .. } => {
             assert_eq!(from, "prof@by.example");
             Ok(by)
         }
@@ -101,6 +101,10 @@ fn whose_word_does_not_count() {
     ] {
         let said = found(&head).expect_err(&head);
         assert!(said.contains(why), "{head}: {said}");
+    }
+    for field in ["To: a@x", "Subject: x", "Content-Type: text/plain", "content-transfer-encoding : 7bit"] {
+        let said = found(&format!("{good}\r\n{field}\r\nX: y\r\n{field}")).expect_err(field);
+        assert!(said.contains("more than one"), "{field}: {said}");
     }
     let message = format!("{good}\r\nFrom: prof@by.example\r\n\r\n");
     let said = ask(&message, &[], &HashMap::new());
@@ -309,6 +313,32 @@ mod signed {
             let said = verdict(&message, &all).expect_err(&message);
             assert!(said.contains(why) && !said.starts_with("later"), "{why:?} is wanted: {said}\n{message}");
         }
+    }
+
+    /// Whoever has a message that is signed can put fields above it.
+    #[test]
+    fn what_is_put_above_a_signed_message() {
+        let by = Signer { covered: "From:To:Subject:Date:Content-Type", ..signer("by.example") };
+        let typed = MESSAGE.replace("X-Other: y", "Content-Type: multipart/mixed; boundary=a");
+        let (message, all) = (by.sign(&typed), zone(&[&by]));
+        for field in ["Content-Type: multipart/mixed; boundary=b", "Subject: print", "to: print@by.example"] {
+            let said = verdict(&format!("{field}\r\n{message}"), &all).unwrap_err();
+            assert!(said.contains("more than one"), "{field}: {said}");
+        }
+        let loose = |message: &str| match ask(message, &[], &all).proof {
+            Proof::Proven { loose, .. } => loose,
+            other => panic!("{other:?}"),
+        };
+        assert!(loose(&message).is_empty());
+        assert_eq!(loose(&format!("Cc: print@by.example\r\n{message}")), ["Cc"]);
+        let less = Signer { covered: "From:Date", ..signer("by.example") };
+        assert_eq!(loose(&less.sign(MESSAGE)), ["To", "Subject"]);
+        // Of two signatures the one that covers more.
+        let more = Signer { covered: "From:To:To", ..signer("by.example") };
+        assert_eq!(loose(&more.sign(&less.sign(MESSAGE))), ["Subject"]);
+        assert_eq!(loose(&less.sign(&more.sign(MESSAGE))), ["Subject"]);
+        let said = verdict(&less.sign(&typed), &all).unwrap_err();
+        assert!(said.contains("does not cover Content-Type"), "{said}");
     }
 
     #[test]

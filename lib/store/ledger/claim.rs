@@ -36,6 +36,8 @@ pub enum Claimed {
     Before(Past),
     /// The rule has had this many in the last hour: it stands as held, and is due again from a moment on.
     Held {
+        /// Under this number.
+        number: u64,
         /// How many there may be.
         most: u32,
         /// From when on there may be one more.
@@ -167,11 +169,11 @@ impl Ledger {
                 batch.keys.insert(*row.ids.get(By::Key));
                 batch.files.insert(*row.ids.get(By::File));
                 batch.lines.push(Line::Settle { v: 1, n: row.number, at: Timestamp::now(), end });
-                Ok(Claimed::Held { most, until, news: false })
+                Ok(Claimed::Held { number: row.number, most, until, news: false })
             }
             None => {
-                self.enter(Claim { settle: Some(end), ..claim }, None, batch)?;
-                Ok(Claimed::Held { most, until, news: true })
+                let number = self.enter(Claim { settle: Some(end), ..claim }, None, batch)?;
+                Ok(Claimed::Held { number, most, until, news: true })
             }
         }
     }

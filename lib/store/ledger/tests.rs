@@ -105,7 +105,7 @@ fn the_brake_counts_claims_of_the_last_hour() {
     }
     let third = key("r", "c", None);
     let hold = |ledger: &mut Ledger| ledger.claim(Claim { max_per_hour: Some(2), ..wish(&third) }).unwrap();
-    let Claimed::Held { most: 2, until, news: true } = hold(&mut ledger) else { panic!("not held") };
+    let Claimed::Held { most: 2, until, news: true, .. } = hold(&mut ledger) else { panic!("not held") };
     let left = until.duration_since(Timestamp::now());
     assert!(left > SignedDuration::from_mins(59) && left <= SignedDuration::from_hours(1), "{left}");
     // It stands in the ledger, and is not asked for before its time.
