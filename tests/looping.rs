@@ -8,6 +8,7 @@ use crate::bench::{Bench, Running, Server};
 
 mod drill;
 mod health;
+mod jump;
 mod kills;
 mod probe;
 mod signals;
