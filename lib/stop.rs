@@ -93,14 +93,21 @@ pub enum Woken {
 
 /// Waits until one of `fds` is readable, the time is up or we are asked to end.
 pub fn wait(fds: &[BorrowedFd<'_>], limit: Duration) -> io::Result<Woken> {
+    wait_for(fds, PollFlags::IN, limit)
+}
+
+/// Waits until `fd` takes something, the time is up or we are asked to end.
+pub fn wait_to_write(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
+    wait_for(&[fd], PollFlags::OUT, limit)
+}
+
+fn wait_for(fds: &[BorrowedFd<'_>], what: PollFlags, limit: Duration) -> io::Result<Woken> {
     let end = Instant::now() + limit;
     let task = task::current();
     let ears = [ear(), task.as_deref().map(Task::ear)];
-    let mut polled: Vec<PollFd<'_>> = fds
-        .iter()
-        .chain(ears.iter().flatten())
-        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
-        .collect();
+    let fds_polled = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, what));
+    let ears = ears.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+    let mut polled: Vec<PollFd<'_>> = fds_polled.chain(ears).collect();
     task::waits(limit);
     loop {
         if requested() {
@@ -153,8 +160,17 @@ pub fn die_of_pipe() {
 
 /// Waits until `fd` is readable or the time is up, also while we are asked to end.
 pub fn wait_through(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
+    wait_through_for(fd, PollFlags::IN, limit)
+}
+
+/// Waits until `fd` takes something or the time is up, also while we are asked to end.
+pub fn wait_through_to_write(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
+    wait_through_for(fd, PollFlags::OUT, limit)
+}
+
+fn wait_through_for(fd: BorrowedFd<'_>, what: PollFlags, limit: Duration) -> io::Result<Woken> {
     let end = Instant::now() + limit;
-    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let mut polled = [PollFd::from_borrowed_fd(fd, what)];
     task::waits(limit);
     loop {
         match look(&mut polled, end)? {

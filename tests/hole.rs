@@ -115,3 +115,46 @@ fn connections_that_wait_for_each_other_end_when_asked() {
     ends(running);
     drop(hole.listener);
 }
+
+/// The server takes no more of a message, and says nothing.
+#[test]
+fn a_message_that_nobody_takes_ends_when_asked() {
+    let bench = Bench::new();
+    bench.write("large", vec![b'x'; 20 << 20]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let cmd =
+        bench.cmd("mail-inject").args(["--smtp", &format!("smtp://{address}"), "--from", "me@x.example"]);
+    let cmd = cmd.args(["--to", "you@x.example", "-s", "s", "--body", "b", "--attach", "large", "--json"]);
+    let running = patient(cmd);
+    let (socket, _) = listener.accept().unwrap();
+    let mut out = socket.try_clone().unwrap();
+    out.write_all(b"220 hi\r\n").unwrap();
+    for line in BufReader::new(socket.try_clone().unwrap()).lines() {
+        match line.unwrap().as_str() {
+            "DATA" => break,
+            _ => out.write_all(b"250 ok\r\n").unwrap(),
+        }
+    }
+    out.write_all(b"354 go\r\n").unwrap();
+    await_stuck(address);
+    running.signal(Signal::TERM);
+    let ran = running.wait();
+    assert_eq!(ran.signal, Some(15), "{}", ran.shown());
+    ran.err_has("it was not delivered");
+}
+
+/// Waits until what is on its way to this port stays the same.
+fn await_stuck(address: SocketAddr) {
+    let wanted = format!(":{:04X} 01 ", address.port());
+    let (begun, mut same, mut last) = (Instant::now(), 0, String::new());
+    while same < 500 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is all taken");
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let line = table.lines().find(|line| line.contains(&wanted)).unwrap_or_default();
+        let queue =
+            line.split_whitespace().nth(4).and_then(|queues| queues.split(':').next()).unwrap_or_default();
+        same = if queue == last && !queue.trim_matches('0').is_empty() { same + 1 } else { 0 };
+        last = queue.to_string();
+    }
+}

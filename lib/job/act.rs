@@ -29,6 +29,7 @@ mod orders;
 mod pending;
 mod perform;
 mod place;
+mod skip;
 mod start;
 mod tell;
 mod transfer;
@@ -36,7 +37,7 @@ pub use auth::show as show_auth;
 pub use items::{Item, from_input, from_paths, from_stdin};
 pub use memory::Memory;
 pub use orders::Orders;
-pub(crate) use pending::GONE;
+pub(crate) use skip::GONE;
 pub use start::Start;
 
 use actor::Actor;

@@ -14,6 +14,7 @@ use crate::config::Peer;
 use crate::error::{Error, Kind, Result, Status};
 use crate::net::imap::{Imap, News, Opened};
 use crate::report::{self, Records};
+use crate::retry;
 use crate::secret;
 use crate::stop;
 
@@ -118,6 +119,10 @@ pub fn run(options: &Options, records: &mut Records) -> Result<Status> {
 /// So long after it could not be looked at a mailbox is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(120);
 
+/// News that bring nothing so often in a row are listened to after a pause.
+const FEW_VAIN: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
 /// A connection that fetches again and again.
 pub struct Fetcher<'a> {
     options: &'a Options,
@@ -132,6 +137,9 @@ pub struct Fetcher<'a> {
     found: Vec<Target>,
     /// The first mailbox was looked at: what comes now, the server announces.
     looked: bool,
+    /// The last pass took something; how many in a row did not although there were news.
+    came: bool,
+    vain: u32,
     /// Mailboxes that there are not, and what was last told of others: nothing is told in every pass.
     missing: BTreeSet<String>,
     told: BTreeMap<String, String>,
@@ -154,6 +162,8 @@ impl<'a> Fetcher<'a> {
             only: None,
             found: Vec::new(),
             looked: false,
+            came: false,
+            vain: 0,
             missing: BTreeSet::new(),
             told: BTreeMap::new(),
             unlooked: false,
@@ -168,7 +178,13 @@ impl<'a> Fetcher<'a> {
     }
 
     fn pass_to(&mut self, out: &Out<'_, '_>) -> Result<Status> {
-        self.looked = false;
+        (self.looked, self.came) = (false, false);
+        let done = self.pass_over_all(out);
+        self.vain = if self.came { 0 } else { self.vain.saturating_add(1) };
+        done
+    }
+
+    fn pass_over_all(&mut self, out: &Out<'_, '_>) -> Result<Status> {
         let (targets, mut status) = self.survey()?;
         self.found.clone_from(&targets);
         // The first mailbox comes last, so that it is the open one afterwards and can be waited on.
@@ -267,6 +283,19 @@ impl<'a> Fetcher<'a> {
         if std::mem::take(&mut self.unlooked) {
             return Ok(News::Some);
         }
+        if self.vain > FEW_VAIN {
+            // QUIRK: a server may announce again and again what nobody finds.
+            let pause = retry::reconnect_pause(self.vain - FEW_VAIN).min(LONGEST_PAUSE);
+            stop::doze(shortened(pause).min(limit).min(self.poll));
+        }
+        let news = self.wait_for_news(limit)?;
+        if news == News::None {
+            self.vain = 0;
+        }
+        Ok(news)
+    }
+
+    fn wait_for_news(&mut self, limit: Duration) -> Result<News> {
         if let Some(news) = self.imap.idle(limit)? {
             return Ok(news);
         }

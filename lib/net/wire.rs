@@ -1,6 +1,7 @@
 //! A line to a server: TCP, perhaps under TLS, with a limit on every wait.
 //!
-//! No wait is without a limit, and every wait for the other side ends at once when this process is asked to end.
+//! No wait is without a limit, and every wait for the other side, also for it to take what we say, ends at once when this
+//! process is asked to end.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -8,6 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
@@ -16,8 +19,8 @@ use crate::config::{Peer, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::stop::{self, Woken};
 
-/// So many time limits may a whole TLS handshake take, however it drips.
-const HANDSHAKE: u32 = 4;
+/// So many time limits may a TLS handshake or a record take, however it drips.
+const PIECES: u32 = 4;
 
 /// A connected line. Reads and writes fail with [`io::ErrorKind::TimedOut`] after the peer's time limit.
 pub struct Wire {
@@ -29,8 +32,9 @@ pub struct Wire {
 /// A line over this socket; with implicit TLS the handshake is done on return.
 pub(super) fn set_up(socket: Socket, peer: &Peer) -> Result<Wire> {
     let failed = |why| Error::network(format!("cannot use the connection to {}", peer.server), why);
-    socket.prepare(peer.timeout).map_err(failed)?;
-    let line = Line { socket, limit: peer.timeout, deadline: None, hold: false };
+    socket.prepare().map_err(failed)?;
+    let (limit, patience) = (peer.timeout, peer.timeout);
+    let line = Line { socket, limit, patience, deadline: None, hold: false };
     let mut wire = Wire { line, tls: None, peer: peer.clone() };
     if peer.tls == Tls::Implicit {
         wire.start_tls()?;
@@ -49,7 +53,7 @@ impl Wire {
         let trust = tls::trust(&self.peer)?;
         let mut connection = ClientConnection::new(trust.config, name)
             .map_err(|why| Error::new(Kind::Internal, doing(), why))?;
-        self.line.deadline = Instant::now().checked_add(self.peer.timeout.saturating_mul(HANDSHAKE));
+        self.line.deadline = Instant::now().checked_add(self.peer.timeout.saturating_mul(PIECES));
         while connection.is_handshaking() {
             if let Err(why) = connection.complete_io(&mut self.line) {
                 return Err(self.handshake_error(doing(), why, &trust.shown));
@@ -103,7 +107,7 @@ impl Wire {
         self.line.deadline = deadline;
     }
 
-    /// While held, reads go on although we are asked to end: for an answer without which nobody knows what happened.
+    /// While held, reads and writes go on although we are asked to end: for an answer without which nobody knows what happened.
     pub fn hold(&mut self, yes: bool) {
         self.line.hold = yes;
     }
@@ -113,11 +117,19 @@ impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.line.read(buffer),
-            Some(tls) => match rustls::Stream::new(tls.as_mut(), &mut self.line).read(buffer) {
-                // QUIRK: many servers close without close_notify; the protocols on top know their own ends.
-                Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-                done => done,
-            },
+            Some(tls) => {
+                // Records that hold nothing for us are no answer, however many come.
+                let before = self.line.deadline;
+                self.line.deadline =
+                    before.or_else(|| Instant::now().checked_add(self.line.limit.saturating_mul(PIECES)));
+                let read = rustls::Stream::new(tls.as_mut(), &mut self.line).read(buffer);
+                self.line.deadline = before;
+                match read {
+                    // QUIRK: many servers close without close_notify; the protocols on top know their own ends.
+                    Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                    done => done,
+                }
+            }
         }
     }
 }
@@ -145,13 +157,10 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    fn prepare(&self, limit: Duration) -> io::Result<()> {
+    fn prepare(&self) -> io::Result<()> {
         match self {
-            Socket::Tcp(socket) => {
-                socket.set_nodelay(true)?;
-                socket.set_write_timeout(Some(limit))
-            }
-            Socket::Unix(socket) => socket.set_write_timeout(Some(limit)),
+            Socket::Tcp(socket) => socket.set_nodelay(true),
+            Socket::Unix(_) => Ok(()),
         }
     }
 
@@ -169,10 +178,12 @@ impl Socket {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.write(bytes),
-            Socket::Unix(socket) => socket.write(bytes),
+    /// What it takes at once; `None` where that is nothing.
+    fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        match rustix::net::send(self.as_fd(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(n) => Ok(Some(n)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(why) => Err(why.into()),
         }
     }
 }
@@ -180,7 +191,10 @@ impl Socket {
 /// The bare socket; waits with a limit and an ear for signals.
 struct Line {
     socket: Socket,
+    /// For each wait for input.
     limit: Duration,
+    /// For each wait for the other side to take something.
+    patience: Duration,
     deadline: Option<Instant>,
     hold: bool,
 }
@@ -214,10 +228,51 @@ impl Read for Line {
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.write(bytes)
+        let end = Instant::now() + self.patience;
+        loop {
+            if let Some(n) = self.socket.send(bytes)? {
+                return Ok(n);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let woken = match self.hold {
+                true => stop::wait_through_to_write(self.socket.as_fd(), left)?,
+                false => stop::wait_to_write(self.socket.as_fd(), left)?,
+            };
+            match woken {
+                Woken::Late if left.is_zero() => return Err(io::ErrorKind::TimedOut.into()),
+                Woken::Stopped => return Err(io::Error::other("asked to end")),
+                // Or somebody called, which is not for this.
+                Woken::Ready | Woken::Late => {}
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_nobody_takes_ends_with_the_limit_and_when_asked() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (limit, patience) = (Duration::from_secs(600), Duration::from_millis(20));
+        let mut line = Line { socket: Socket::Unix(ours), limit, patience, deadline: None, hold: false };
+        let fill = |line: &mut Line| line.write_all(&vec![0; 64 << 20]).unwrap_err();
+        assert_eq!(fill(&mut line).kind(), io::ErrorKind::TimedOut);
+        line.patience = limit;
+        let task = stop::Task::new().unwrap();
+        let other = task.clone();
+        let asking = std::thread::spawn(move || other.stop());
+        let why = stop::as_task(&task, || fill(&mut line));
+        assert_eq!(why.to_string(), "asked to end");
+        asking.join().unwrap();
+        // What must be known is waited for all the same.
+        (line.hold, line.patience) = (true, patience);
+        let why = stop::as_task(&task, || fill(&mut line));
+        assert_eq!(why.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -212,3 +212,20 @@ fn max_size_is_held_to_what_comes() {
     assert!(ran.lines().is_empty() && ran.err_text().is_empty(), "{}", ran.shown());
     assert_eq!(fake.fetch(&bench).args(["--max-size", "8K"]).run().ok().lines().len(), 1);
 }
+
+/// What the server does not give comes last, so that it never stands in the way of the others.
+#[test]
+fn a_limit_is_not_used_up_by_what_never_comes() {
+    let (bench, fake) = (Bench::new(), Fake::new(&["INBOX"]));
+    fake.change(|state| {
+        let inbox = state.boxes.get_mut("INBOX").unwrap();
+        (0..4).for_each(|_| _ = inbox.add("one\r\n"));
+        inbox.withheld = [1, 2].into();
+    });
+    let fetch = || fake.fetch(&bench).args(["--limit", "2"]).run();
+    assert!(fetch().fails(76).lines().is_empty());
+    assert_eq!(fetch().ok().lines().len(), 2);
+    fetch().fails(76);
+    fake.change(|state| state.boxes.get_mut("INBOX").unwrap().withheld.clear());
+    assert_eq!(fetch().ok().lines().len(), 2);
+}

@@ -129,7 +129,7 @@ fn a_server_that_refuses_to_compress_is_used_without_and_it_is_said_once() {
 #[test]
 fn a_bomb_ends_at_the_limit_of_a_line() {
     let (_, ran) = fetch(Packer::Bomb, &["--compress"]);
-    let ran = ran.fails(76).err_has("a line of more than 16 MiB");
+    let ran = ran.fails(76).err_has("a line of more than 1 MiB");
     assert!(ran.lines().is_empty());
 }
 

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use crate::bench::Bench;
 
-const MAILBOXES: [&str; 4] = ["INBOX", "a", "b", "c"];
-
 #[derive(Default)]
 struct State {
+    names: Vec<String>,
+    /// So many connections are granted.
+    most: usize,
     connected: usize,
     refused: usize,
     /// How many messages each mailbox holds.
@@ -32,7 +33,7 @@ fn serve(socket: TcpStream, refusal: &str, state: &Shared) -> std::io::Result<()
         let mut status = "OK done";
         if command.starts_with("AUTHENTICATE") {
             let mut state = state.lock().unwrap();
-            if state.connected > 0 {
+            if state.connected >= state.most {
                 state.refused += 1;
                 status = refusal;
             } else {
@@ -40,9 +41,10 @@ fn serve(socket: TcpStream, refusal: &str, state: &Shared) -> std::io::Result<()
                 status = "OK [CAPABILITY IMAP4rev1 IDLE LIST-STATUS] in";
             }
         } else if command.starts_with("LIST") {
-            for name in MAILBOXES {
+            let names = state.lock().unwrap().names.clone();
+            for name in names {
                 write!(out, "* LIST () \"/\" {name}\r\n")?;
-                let n = held(name);
+                let n = held(&name);
                 write!(out, "* STATUS {name} (MESSAGES {n} UIDNEXT {} UIDVALIDITY 7)\r\n", n + 1)?;
             }
         } else if let Some(name) = command.strip_prefix("EXAMINE ") {
@@ -64,23 +66,55 @@ fn serve(socket: TcpStream, refusal: &str, state: &Shared) -> std::io::Result<()
     Ok(())
 }
 
+fn listen(refusal: &'static str, state: &Shared) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("imap://{}", listener.local_addr().unwrap());
+    let serving = state.clone();
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let state = serving.clone();
+            // That the client hangs up is its right.
+            std::thread::spawn(move || serve(socket, refusal, &state));
+        }
+    });
+    url
+}
+
+/// However many mailboxes a server says that there are: the rest is asked for.
+#[test]
+fn a_hundred_mailboxes_have_connections_and_no_more() {
+    let names: Vec<String> =
+        std::iter::once("INBOX".into()).chain((1..150).map(|n| format!("m{n}"))).collect();
+    let state = Arc::new(Mutex::new(State { names, most: 1000, ..State::default() }));
+    let url = listen("", &state);
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    let login = ["--imap", &url, "--user", "u", "--password-file", "pw", "-C", "m", "--state", "state"];
+    let stay = ["--idle=1h", "--poll", "200ms", "--timeout", "20s", "*"];
+    let mut running = bench.cmd("mail-fetch").args(login).args(stay).timeout(60).spawn();
+    for name in ["m149", "m120", "m149"] {
+        *state.lock().unwrap().held.entry(name.into()).or_default() += 1;
+        assert!(running.line().contains(&format!("m/.{name}/new/")), "{name}");
+    }
+    let begun = std::time::Instant::now();
+    while state.lock().unwrap().connected < 101 {
+        assert!(begun.elapsed().as_secs() < 40, "{} connections", state.lock().unwrap().connected);
+        std::thread::yield_now();
+    }
+    running.signal(rustix::process::Signal::TERM);
+    let ran = running.wait().err_has("there are more than 100 mailboxes");
+    assert_eq!(state.lock().unwrap().connected, 101, "{}", ran.shown());
+}
+
 #[test]
 fn mailboxes_without_a_connection_share_one_and_are_asked_for() {
     for refusal in [
         "NO [LIMIT] Maximum number of connections exceeded",
         "NO [ALERT] Too many simultaneous connections. (Failure)",
     ] {
-        let state = Shared::default();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("imap://{}", listener.local_addr().unwrap());
-        let serving = state.clone();
-        std::thread::spawn(move || {
-            for socket in listener.incoming().flatten() {
-                let state = serving.clone();
-                // That the client hangs up is its right.
-                std::thread::spawn(move || serve(socket, refusal, &state));
-            }
-        });
+        let names = ["INBOX", "a", "b", "c"].map(String::from).to_vec();
+        let state = Arc::new(Mutex::new(State { names, most: 1, ..State::default() }));
+        let url = listen(refusal, &state);
         let bench = Bench::new();
         bench.write("pw", "secret\n");
         let login = ["--imap", &url, "--user", "u", "--password-file", "pw", "-C", "m", "--state", "state"];

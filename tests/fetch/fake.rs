@@ -1,7 +1,7 @@
 //! An IMAP server of a few lines for what neither a polite server nor a script can do: it is told at any moment what
 //! its mailboxes hold, what it leaves out, how many connections it grants, and what it does at a command instead.
 //!
-//! Each mailbox is UIDVALIDITY 7. What it heard is kept in order as `NUMBER COMMAND`, with the connection's number.
+//! What it heard is kept in order as `NUMBER COMMAND`, with the connection's number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write};
@@ -58,6 +58,10 @@ pub(super) struct State {
     pub can: String,
     /// More connections than this are turned away.
     pub most: usize,
+    /// The UIDVALIDITY of all mailboxes.
+    pub validity: u32,
+    /// At the begin of each IDLE it announces messages that there are not, each time more.
+    pub boasts: Option<usize>,
     /// Everybody who comes is turned away, and who is there hung up on.
     pub down: bool,
     pub connected: usize,
@@ -80,6 +84,8 @@ impl Fake {
             heard: Vec::new(),
             can: "IMAP4rev1 SASL-IR AUTH=PLAIN IDLE LIST-STATUS".into(),
             most: usize::MAX,
+            validity: 7,
+            boasts: None,
             down: false,
             connected: 0,
             refused: 0,
@@ -227,6 +233,10 @@ impl Connection<'_> {
             }
             if command == "IDLE" {
                 self.say("+ idling")?;
+                if let Some(more) = self.with(|state| state.boasts.as_mut().map(|n| (*n += 1, *n).1)) {
+                    let exists = self.held(|held| held.messages.len());
+                    self.say(&format!("* {} EXISTS", exists + more))?;
+                }
                 idle = Some(tag.to_string());
                 self.tell_news()?;
                 continue;
@@ -255,7 +265,7 @@ impl Connection<'_> {
     fn answer(&mut self, command: &str, most: usize) -> io::Result<bool> {
         let words: Vec<&str> = command.split(' ').collect();
         let said = match words.as_slice() {
-            ["LIST", ..] => self.with(|state| list(&state.boxes)),
+            ["LIST", ..] => self.with(|state| list(&state.boxes, state.validity)),
             ["EXAMINE" | "SELECT", name, ..] => {
                 let name = name.trim_matches('"').to_string();
                 let (exists, next) = self.with(|state| {
@@ -264,7 +274,7 @@ impl Connection<'_> {
                 self.open = Some((name, exists));
                 vec![
                     format!("* {exists} EXISTS"),
-                    "* OK [UIDVALIDITY 7] x".into(),
+                    format!("* OK [UIDVALIDITY {}] x", self.with(|state| state.validity)),
                     format!("* OK [UIDNEXT {next}] x"),
                 ]
             }
@@ -296,12 +306,12 @@ impl Connection<'_> {
     }
 }
 
-fn list(boxes: &BTreeMap<String, Held>) -> Vec<String> {
+fn list(boxes: &BTreeMap<String, Held>, validity: u32) -> Vec<String> {
     let one = |(name, held): (&String, &Held)| {
         let (messages, next) = (held.messages.len(), held.last + 1);
         [
             format!("* LIST () \"/\" \"{name}\""),
-            format!("* STATUS \"{name}\" (MESSAGES {messages} UIDNEXT {next} UIDVALIDITY 7)"),
+            format!("* STATUS \"{name}\" (MESSAGES {messages} UIDNEXT {next} UIDVALIDITY {validity})"),
         ]
     };
     boxes.iter().flat_map(one).collect()

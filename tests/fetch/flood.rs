@@ -67,6 +67,31 @@ fn a_flood_before_an_answer_is_ended() {
 }
 
 #[test]
+fn lines_and_lists_without_reason_are_refused() {
+    let many: String = (0..100_001).map(|n| format!("* LIST () \"/\" m{n}\r\n")).collect();
+    let long = "x".repeat(9000);
+    for (line, why) in [
+        (format!("* LIST () \"/\" {}", "x".repeat(2 << 20)), "a line of more than 1 MiB"),
+        (format!("* SEARCH {}", "1 ".repeat(9 << 20)), "a line of more than 16 MiB"),
+        (many + "a2 OK x\r\n", "more than 100000"),
+        // It is no mailbox: there are none.
+        (format!("* LIST () \"/\" \"{long}\"\r\na2 OK x\r\n"), ""),
+    ] {
+        let bench = Bench::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("imap://{}", listener.local_addr().unwrap());
+        let running = fetch(&bench, &url).arg("*").spawn();
+        let (mut out, _lines) = up_to(&listener, &format!("{LOGIN}{IN}"));
+        // It need not hear it to its end.
+        let _ = out.write_all(line.as_bytes());
+        drop(out);
+        let ran = running.wait();
+        assert_eq!(ran.status, Some(if why.is_empty() { 0 } else { 76 }), "{why}: {}", ran.shown());
+        ran.err_has(why);
+    }
+}
+
+#[test]
 fn questions_and_lines_without_end_are_ended() {
     let wait = "S: * OK wait\n".repeat(120);
     let ask = "S: +\nC? *\n".repeat(40);

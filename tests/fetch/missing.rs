@@ -99,3 +99,28 @@ fn holes_cost_nothing_once_they_are_known() {
     comes(&bench, &fake, &[], 1);
     assert!(fake.count(&format!("UID SEARCH UID {uid}:*")) == 1, "{:#?}", fake.state().heard);
 }
+
+/// A server that lost its disk makes a new, empty mailbox; when the old one is back, what was deleted here stays so.
+#[test]
+fn an_empty_mailbox_of_another_uidvalidity_changes_nothing() {
+    let (bench, fake) = inbox(3);
+    comes(&bench, &fake, &[], 3);
+    let file = bench.files("m/new").remove(0);
+    std::fs::remove_file(bench.path("m/new").join(file)).unwrap();
+    let before = fake.change(|state| {
+        state.validity = 9;
+        std::mem::take(state.boxes.get_mut("INBOX").unwrap())
+    });
+    comes(&bench, &fake, &[], 0);
+    comes(&bench, &fake, &["*"], 0);
+    fake.change(|state| {
+        state.validity = 7;
+        state.boxes.insert("INBOX".into(), before);
+    });
+    fake.add("INBOX", "four\r\n");
+    comes(&bench, &fake, &[], 1);
+    // One with mail in it is another mailbox.
+    fake.change(|state| state.validity = 9);
+    let ran = fake.fetch(&bench).run().ok().err_has("new UIDVALIDITY");
+    assert_eq!(ran.lines().len(), 1, "the one that was deleted here: {}", ran.shown());
+}

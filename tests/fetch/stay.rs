@@ -335,3 +335,39 @@ fn a_refused_idle_is_replaced_by_asking() {
         assert!(!heard.contains(&"DONE".to_string()), "{heard:?}");
     }
 }
+
+/// Servers say with each IDLE how many messages there are: as long as there are no more, that ends none.
+#[test]
+fn what_is_known_already_does_not_end_idle() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let bench = Bench::new();
+    bench.write("pw", "secret\n");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("imap://{}", listener.local_addr().unwrap());
+    let cmd =
+        bench.cmd("mail-fetch").args(["--imap", &url, "--user", "u", "--password-file", "pw", "-C", "m"]);
+    let running = cmd.args(["--idle=1h", "--state", "state", "--timeout", "5s"]).timeout(20).spawn();
+    let (socket, _) = listener.accept().unwrap();
+    let (mut out, mut lines) = (socket.try_clone().unwrap(), BufReader::new(socket));
+    let script = GOOD.replace("UIDNEXT 2", "UIDNEXT 9").replace("* 1 EXISTS", "* 7 EXISTS");
+    for step in format!("{LOGIN}{script}").lines().filter(|step| *step != "STALL") {
+        let (word, said) = step.split_once(' ').unwrap();
+        match word {
+            "S:" => out.write_all(format!("{said}\r\n").as_bytes()).unwrap(),
+            "S-" => out.write_all(said.replace("\\r\\n", "\r\n").as_bytes()).unwrap(),
+            _ => assert!(lines.read_line(&mut String::new()).unwrap() > 0),
+        }
+    }
+    // One goes, and none comes; one goes and one comes.
+    out.write_all(b"* 7 EXISTS\r\n* 7 EXISTS\r\n* 3 EXPUNGE\r\n* 6 EXISTS\r\n").unwrap();
+    lines.get_ref().set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    let heard = lines.get_mut().read(&mut [0; 99]);
+    assert!(heard.is_err(), "it ended IDLE for what it knew");
+    out.write_all(b"* 3 EXPUNGE\r\n* 6 EXISTS\r\n").unwrap();
+    lines.get_ref().set_read_timeout(Some(std::time::Duration::from_secs(15))).unwrap();
+    let mut said = String::new();
+    lines.read_line(&mut said).unwrap();
+    assert_eq!(said, "DONE\r\n");
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+}

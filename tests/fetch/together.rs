@@ -202,3 +202,36 @@ fn an_account_that_is_given_up_says_so_at_once() {
     running.complains("given up");
     running.wait().fails(77);
 }
+
+/// Another client took the place of the first connection: one of the others gives up its own.
+#[test]
+fn a_first_connection_that_finds_no_room_gets_that_of_another() {
+    let (bench, fake) = (Bench::new(), Fake::new(&["INBOX", "a"]));
+    let cmd = fake.fetch(&bench).args(["--idle=1h", "--poll", "300ms", "--timeout", "5s", "*"]);
+    let mut running = cmd.env("MAILLOOP_PAUSE", "50").spawn();
+    idles(&fake, 2);
+    fake.change(|state| state.most = 1);
+    fake.at(|_, line| line.starts_with("1 ").then_some(Act::Close));
+    fake.add("INBOX", "one\r\n");
+    assert!(running.line().contains("m/new/"));
+    fake.add("a", "two\r\n");
+    assert!(running.line().contains("m/.a/new/"));
+    end(running);
+}
+
+/// A server that announces at each IDLE what nobody finds.
+#[test]
+fn news_that_bring_nothing_are_not_asked_for_without_a_pause() {
+    let (bench, fake) = (Bench::new(), Fake::new(&["INBOX"]));
+    fake.change(|state| state.boasts = Some(0));
+    fake.add("INBOX", "one\r\n");
+    let begun = std::time::Instant::now();
+    let mut running = fake.fetch(&bench).args(["--idle=1h", "--timeout", "5s"]).spawn();
+    running.line();
+    idles(&fake, 7);
+    // Two pauses by then, however fast the machine is.
+    assert!(begun.elapsed().as_secs() >= 2, "{:?}", begun.elapsed());
+    fake.add("INBOX", "two\r\n");
+    running.line();
+    end(running);
+}

@@ -92,6 +92,8 @@ pub(super) struct Known {
     /// Where the message lies now.
     pub message_path: Option<PathBuf>,
     pub message_sha256: Option<String>,
+    /// Whether its message could be read.
+    pub is_read: bool,
     /// From the message's bytes, else from the record; only ever shown, never judged.
     subject: Option<String>,
     date: Option<String>,
@@ -129,6 +131,7 @@ impl Subject {
             letter: Letter::unknown("nobody looked"),
             message_path: None,
             message_sha256: None,
+            is_read: false,
             subject: None,
             date: None,
         })
@@ -175,7 +178,7 @@ impl Known {
             None => Err(Unread::because("it is not known which message it came in")),
             Some(message) => Opened::of(message, whole),
         };
-        let said = record.message.as_ref();
+        let (said, is_read) = (record.message.as_ref(), read.is_ok());
         let (letter, message_path, digest, summary) = match read {
             Ok(mail) => {
                 (mail.letter(), Some(mail.path.clone()), Some(mail.sha256.clone()), Summary::of(&mail.head))
@@ -185,6 +188,7 @@ impl Known {
         Known {
             path,
             letter,
+            is_read,
             message_path,
             message_sha256: digest.or_else(|| said.and_then(|m| m.sha256.clone())),
             subject: summary.subject.or_else(|| said.and_then(|m| m.subject.clone())),

@@ -9,18 +9,15 @@ use crate::error::{Error, Kind, Result};
 use crate::record::File;
 use crate::report;
 use crate::store::journal;
-use crate::store::ledger::{Again, Claim, Claimed, End, Key, Past, State};
+use crate::store::ledger::{Again, End, Key, Past, State};
 
 use super::actor::{Acted, Actor};
 use super::items::Item;
 use super::memory::Round;
 use super::orders::{Chance, Deed};
+use super::tag_of;
 use super::tell::About;
 use super::transfer::Parcel;
-use super::{Mode, tag_of};
-
-/// In the place of a rule's name, for files that were removed before a rule could decide.
-pub(crate) const GONE: &str = "(gone)";
 
 /// So many files that were acted on are kept in mind until it shows what came of them.
 const TOGETHER: usize = 256;
@@ -64,7 +61,7 @@ impl Actor<'_, '_> {
             match settled {
                 Settled::ForGood => {}
                 Settled::ForNow => open.push(file),
-                Settled::No if self.is_gone(&file)? => {}
+                Settled::No if self.is_gone(&file)? || self.was_braked(&file)? => {}
                 Settled::No if self.act_on(&file, &found)? => acted.push(file),
                 Settled::No => {}
             }
@@ -202,7 +199,7 @@ impl Actor<'_, '_> {
             return Ok(false);
         }
         if !self.was_touched(file, path)? {
-            self.tell_gone(file, path)?;
+            self.tell_gone(file)?;
         }
         Ok(true)
     }
@@ -258,33 +255,6 @@ impl Actor<'_, '_> {
         }
         Ok(is_touched)
     }
-
-    fn tell_gone(&mut self, file: &File, path: &Path) -> Result<()> {
-        let why = "it was removed before anything was done with it";
-        let key = Key { rule: GONE.into(), file: file.sha256.clone(), message: None };
-        let claims = self.claims();
-        let news = match &mut self.ledger {
-            Some(ledger) if claims => {
-                let settle = Some(End::because(State::Skipped, why.to_string()));
-                let (argv, again) = (Vec::new(), Again::No);
-                let claim = Claim { key: &key, path, argv, again, max_per_hour: None, settle };
-                matches!(ledger.claim(claim)?, Claimed::Ours(_))
-            }
-            Some(ledger) => ledger.before(&key)?.is_none(),
-            None => true,
-        };
-        if news && self.shown.insert(key) {
-            report::say(format_args!("{}: {why}", path.display()));
-            let end = End::because(State::Skipped, why.to_string());
-            self.record(&About::file(file, None), &[], "skipped", &end)?;
-        }
-        Ok(())
-    }
-
-    /// True if this run changes the ledger.
-    pub(super) fn claims(&self) -> bool {
-        self.options.mode != Mode::Print && !self.options.dry_run && !self.options.explain
-    }
 }
 
 #[cfg(test)]
@@ -293,7 +263,7 @@ mod tests {
 
     use super::*;
     use crate::durable::Dir;
-    use crate::job::act::{self, Memory, Options, Orders};
+    use crate::job::act::{self, Memory, Mode, Options, Orders};
     use crate::record::{Message, RecordPath, hex};
     use crate::report::{Form, Records};
     use crate::store::journal::{Entry, Journal};

@@ -6,13 +6,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use super::group::{Group, Out, Whole, nobody_reads};
 use super::known::Known;
-use super::pick::too_large;
+use super::pick::{Picked, too_large};
 use super::progress::Progress;
 use super::spool::{Spool, SpoolSink};
-use super::{Fetcher, Options};
+use super::{Fetcher, Options, shortened};
 use crate::error::{Error, Kind, Result, Status};
 use crate::mail::uids::Uids;
 use crate::net::imap::LONGEST_SET;
@@ -27,6 +28,8 @@ const ONE_UID: usize = 11;
 const NEWEST_TOGETHER: usize = 64;
 /// So many broken lines without a message in between, and we give up on this mailbox for now.
 const MOST_VAIN: usize = 20;
+/// After so many we let it rest between two attempts.
+const FEW_VAIN: usize = 3;
 
 /// What came of a download.
 pub(super) struct Loaded {
@@ -40,13 +43,13 @@ pub(super) struct Loaded {
     pub trouble: Option<Error>,
 }
 
-/// Downloads the wanted messages of the open mailbox; those that came are durable and told on return.
+/// Downloads what was picked of the open mailbox; those that came are durable and told on return.
 pub(super) fn run(
     fetcher: &mut Fetcher<'_>,
     name: &str,
     group: &mut Group,
     known: &mut Known,
-    wanted: &[u32],
+    picked: &Picked,
     out: &Out<'_, '_>,
 ) -> Result<Loaded> {
     let uidvalidity = group.cursor.uidvalidity().unwrap_or(0);
@@ -64,7 +67,7 @@ pub(super) fn run(
             }
             Ok(())
         });
-        let progress = Progress::new(&options.account, name, wanted.len());
+        let progress = Progress::new(&options.account, name, picked.all().count());
         let spool = Rc::new(RefCell::new(Spool::new(
             &maildir,
             &source,
@@ -74,7 +77,8 @@ pub(super) fn run(
             progress,
         )));
         let mut load = Load { fetcher, name, uidvalidity, spool: spool.clone(), out, passed: Vec::new() };
-        let loaded = load.all(wanted);
+        // What broke the line last time may do so again: the others come first.
+        let loaded = load.all(&picked.wanted).and_then(|()| load.all(&picked.doubtful));
         let mut passed = load.passed;
         if loaded.is_err() {
             // Where no line held, the messages are not to blame.
@@ -128,6 +132,10 @@ impl Load<'_, '_, '_, '_, '_> {
                     rest.retain(|uid| !got.contains(*uid));
                     // Where nothing came at all, the first one is the suspect.
                     width = if vain > 0 { 1 } else { width };
+                    if vain > FEW_VAIN {
+                        // It may not be this message: the server is not to be hammered.
+                        stop::doze(shortened(Duration::from_secs(1)));
+                    }
                     self.connect_again(&error)?;
                 }
                 // One of them cannot be had: which one shows when they are asked for one by one.
@@ -189,8 +197,7 @@ impl Load<'_, '_, '_, '_, '_> {
             return Ok(());
         }
         let described = self.fetcher.imap.describe(&empty)?;
-        let size = |uid: u32| described.iter().find(|one| one.uid == uid).map(|one| one.size);
-        for uid in empty.iter().filter(|uid| size(*uid) == Some(Some(0))) {
+        for uid in described.iter().filter(|one| one.size == Some(0)).map(|one| one.uid) {
             let failed = |why| Error::writing(&self.fetcher.options.maildir, why);
             self.spool.borrow_mut().believe_empty(uid).map_err(failed)?;
         }

@@ -28,11 +28,7 @@ impl Fetcher<'_> {
             true => Picked::default(),
             false => self.options.pick.look(&mut self.imap, &seen, opened.uidnext)?,
         };
-        let wanted = picked.wanted.iter().copied().collect();
-        let mut described = Vec::new();
-        if !picked.wanted.is_empty() {
-            described = self.imap.describe(&wanted)?;
-        }
+        let described = self.imap.describe(&picked.all().collect())?;
         let described = described.into_iter().map(|one| (one.uid, one)).collect();
         self.tell_picked(name, &picked, &described);
         Ok(Status::DONE)
@@ -60,7 +56,7 @@ impl Fetcher<'_> {
         let words = self.options.of(name);
         let mut all = 0;
         // In the order in which they would come.
-        for one in picked.wanted.iter().filter_map(|uid| described.get(uid)) {
+        for one in picked.all().filter_map(|uid| described.get(&uid)) {
             let size = one.size.unwrap_or_default();
             let time = one.received.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
             let time = time.map_or(String::new(), |time| format!(", received {time}"));
@@ -74,6 +70,6 @@ impl Fetcher<'_> {
                 one.uid
             ));
         }
-        report::say(format_args!("{words}: {} new, {all} octets", picked.wanted.len()));
+        report::say(format_args!("{words}: {} new, {all} octets", picked.all().count()));
     }
 }

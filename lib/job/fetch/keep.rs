@@ -61,6 +61,10 @@ pub fn keep(options: &[Options], keep: &Keep, records: &mut Records) -> Status {
     status.into_inner().unwrap_or_default()
 }
 
+/// So many mailboxes of an account have connections of their own at most: each costs memory, and how many there are the
+/// server says.
+const MOST_OWN: usize = 100;
+
 /// One account.
 struct Stay<'a, 'b, 'r> {
     options: &'a Options,
@@ -112,7 +116,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
                 // Asking again with the same wrong password gets accounts locked.
                 let kind = error.kind();
                 report::trouble(error.context(format!("account {}: given up", self.options.account)));
-                self.end_others();
+                self.others(|task| task.stop());
                 return Err(kind);
             }
             failures = pause(again(failures, begun), &error);
@@ -120,9 +124,10 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         Ok(())
     }
 
-    fn end_others(&self) {
+    /// Does something with the thread of each connection but the first.
+    fn others(&self, act: impl Fn(&Task)) {
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.iter().for_each(|task| task.stop());
+        others.iter().for_each(|task| act(task));
     }
 
     fn pause_between(&self) -> Duration {
@@ -138,8 +143,9 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             }
             Err(error) => {
                 if is_crowded(&error) {
-                    // It looks after all the others: one of them makes room, when it next wakes.
+                    // It looks after all the others: one of them makes room.
                     self.make_room.store(true, Ordering::SeqCst);
+                    self.others(|task| task.call());
                 }
                 Err(error)
             }
@@ -170,7 +176,10 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             }
             match scope.is_some() && !polls {
                 true => self.wait_for_all(&mut fetcher)?,
-                false => _ = fetcher.wait(if polls { self.pause_between() } else { self.keep.every })?,
+                false => {
+                    let limit = if polls { self.pause_between() } else { self.keep.every };
+                    stop::open_to_calls(|| fetcher.wait(limit))?;
+                }
             }
             polls = false;
             self.answered();
@@ -197,7 +206,7 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
         }
     }
 
-    /// Every mailbox but the first gets a connection of its own, once.
+    /// Every mailbox but the first gets a connection of its own, once, as far as there is room for them here.
     fn look_after_others<'scope>(
         &'scope self,
         fetcher: &Fetcher<'_>,
@@ -208,7 +217,15 @@ impl<'a, 'b, 'r> Stay<'a, 'b, 'r> {
             if new {
                 let failed = |why| Error::new(Kind::Internal, "cannot wait on another mailbox", why);
                 let task = Task::new().map_err(failed)?;
-                self.others.lock().unwrap_or_else(PoisonError::into_inner).push(task.clone());
+                let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+                if others.len() >= MOST_OWN {
+                    self.without.fetch_add(1, Ordering::SeqCst);
+                    let account = &self.options.account;
+                    self.tell_full(&format!("account {account}: there are more than {MOST_OWN} mailboxes"));
+                    continue;
+                }
+                others.push(task.clone());
+                drop(others);
                 let target = Target { status: None, ..target };
                 scope.spawn(move || stop::as_task(&task, || self.other(&target)));
             }

@@ -28,12 +28,14 @@ impl Fetcher<'_> {
         let Some(_claim) = claim else { return Ok(Status::DONE) };
         let mut group = self.group(target, source)?;
         group.recover(out)?;
+        let before = group.cursor.taken().len();
         let mut status = match &target.status {
             // Where nothing is new nothing is opened.
             Some(stands) if !stay && self.is_old_news(&group.cursor, stands) => Status::DONE,
             _ => self.look(&target.name, &mut group, out)?,
         };
         self.looked |= stay;
+        self.came |= group.cursor.taken().len() != before;
         if !group.cursor.owed().is_empty() && !stop::requested() && !self.imap.is_spent() {
             status.merge(after::settle(self, &target.name, &mut group)?);
         }
@@ -65,6 +67,10 @@ impl Fetcher<'_> {
         let uidvalidity = self.uidvalidity(name, &opened)?;
         let before = group.cursor.uidvalidity();
         if let Some(before) = before.filter(|before| *before != uidvalidity) {
+            if opened.exists == 0 {
+                // A server that has lost sight of its mail makes a new mailbox, and the old one may be back tomorrow.
+                return Ok(Status::DONE);
+            }
             report::say(format_args!(
                 "{} has a new UIDVALIDITY ({before} before, {uidvalidity} now); what lies here already is told by its \
                  bytes",
@@ -91,12 +97,12 @@ impl Fetcher<'_> {
 
     fn fetch(&mut self, name: &str, group: &mut Group, picked: Picked, out: &Out<'_, '_>) -> Result<Status> {
         let mut status = Status::DONE;
-        self.skip_large(name, group, picked.large, out)?;
+        self.skip_large(name, group, picked.large.clone(), out)?;
         group.cursor.note(&picked.verdict)?;
         let mut all = true;
-        if !picked.wanted.is_empty() {
+        if picked.all().next().is_some() {
             let mut known = self.known(group)?;
-            let loaded = download::run(self, name, group, &mut known, &picked.wanted, out)?;
+            let loaded = download::run(self, name, group, &mut known, &picked, out)?;
             all = loaded.skipped.is_empty() && loaded.large.is_empty();
             self.skip_large(name, group, loaded.large, out)?;
             // It did not come, however often that was said already.

@@ -1,6 +1,6 @@
 //! Which messages of a mailbox are wanted, and which mailboxes of an account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::error::{Error, Kind, Result};
@@ -29,12 +29,21 @@ pub struct Pick {
 pub(super) struct Picked {
     /// To be downloaded, in this order.
     pub wanted: Vec<u32>,
+    /// So are these, after them: they did not come the last time.
+    pub doubtful: Vec<u32>,
     /// What follows for those that the server should have and did not list.
     pub verdict: Verdict,
     /// Too large.
     pub large: Vec<Skipped>,
     /// Nothing that is there was left out.
     pub complete: bool,
+}
+
+impl Picked {
+    /// All that is to be downloaded, in this order.
+    pub fn all(&self) -> impl Iterator<Item = u32> + '_ {
+        self.wanted.iter().chain(&self.doubtful).copied()
+    }
 }
 
 impl Pick {
@@ -97,12 +106,17 @@ impl Pick {
         if self.newest_first {
             picked.wanted.reverse();
         }
-        let all = picked.wanted.len();
-        picked.wanted.truncate(self.limit.unwrap_or(all));
+        let came_not = |uid: &u32| cursor.skipped().get(uid).is_some_and(|one| one.size.is_none());
+        (picked.doubtful, picked.wanted) = picked.wanted.into_iter().partition(came_not);
+        let all = picked.wanted.len() + picked.doubtful.len();
+        let most = self.limit.unwrap_or(all);
+        picked.wanted.truncate(most);
+        picked.doubtful.truncate(most - picked.wanted.len());
+        let chosen = picked.wanted.len() + picked.doubtful.len();
         // What was left out just now may come soon.
         let known = cursor.missing().iter().filter(|group| !group.is_due(now));
         let fresh = known.chain(&picked.verdict.missing).any(|group: &Missing| group.times == 1);
-        let whole = over.is_empty() && picked.large.is_empty() && picked.wanted.len() == all;
+        let whole = over.is_empty() && picked.large.is_empty() && chosen == all;
         picked.complete = criteria.is_none() && whole && !fresh;
         Ok(picked)
     }
@@ -179,7 +193,7 @@ pub(super) fn mailboxes(imap: &mut Imap, words: &[String]) -> Result<(Vec<Target
     let included = if included.is_empty() { vec!["*"] } else { included };
     let asked: Vec<String> = included.iter().map(|word| word.to_string()).collect();
     let listed = imap.list(&asked)?;
-    let mut targets: Vec<Target> = Vec::new();
+    let (mut targets, mut taken) = (Vec::new(), BTreeSet::new());
     let mut missing = Vec::new();
     let unwanted = |one: &Listed| {
         let delimiter = one.delimiter.as_deref();
@@ -190,7 +204,7 @@ pub(super) fn mailboxes(imap: &mut Imap, words: &[String]) -> Result<(Vec<Target
         let mut none = true;
         for one in fitting {
             none = false;
-            if !unwanted(one) && !targets.iter().any(|have| have.name == one.name) {
+            if !unwanted(one) && taken.insert(&one.name) {
                 let Listed { name, delimiter, status } = one.clone();
                 targets.push(Target { name, delimiter, status });
             }

@@ -5,14 +5,13 @@
 //! then removed: the PDF, the message here, and the message on the server. What is out, and how long the others took, is
 //! remembered in `STATE/probe-LOOP`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::life::{Life, Stage};
@@ -30,96 +29,17 @@ use crate::report::{self, Form, Records};
 use crate::secret;
 use crate::stop::{self, Task};
 use crate::store::cursor;
-use crate::store::heartbeat::safe;
 use crate::store::journal;
 use crate::store::ledger::{Again, Claim, End, Key, Ledger, State};
 use crate::store::maildir;
 use crate::store::spool::Way;
 
-/// So many round trips are remembered.
-const TRIPS: usize = 500;
-/// One that was lost may still come for so long.
-const KNOWN: i64 = 7 * 24 * 3600 * 1000;
+mod memory;
+use memory::{KNOWN, Out};
+pub(super) use memory::{Memory, Trips};
+
 /// The header field that says what a probe is.
 const FIELD: &str = "Mailloop-Probe";
-
-/// What is remembered of a loop's probes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Memory {
-    v: u8,
-    /// When the last one was sent, in milliseconds since 1970, as every time here.
-    last: Option<i64>,
-    sent: u64,
-    came: u64,
-    lost: u64,
-    /// Those on their way, by the digest of their PDF.
-    out: BTreeMap<String, Out>,
-    /// The last round trips, in milliseconds.
-    trips: VecDeque<u64>,
-}
-
-/// One on its way.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Out {
-    token: String,
-    sent: i64,
-    lost: bool,
-}
-
-/// How the round trips are, for status. Times in milliseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Trips {
-    sent: u64,
-    came: u64,
-    lost: u64,
-    out: usize,
-    p50: Option<u64>,
-    p90: Option<u64>,
-    p99: Option<u64>,
-}
-
-impl Memory {
-    /// What is remembered; nothing where nothing is, or it cannot be read.
-    pub fn read(state: &Dir, name: &str) -> Memory {
-        let bytes = state.read(file_name(name)).ok().flatten();
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
-    }
-
-    pub fn trips(&self) -> Trips {
-        let mut sorted: Vec<u64> = self.trips.iter().copied().collect();
-        sorted.sort_unstable();
-        let out = self.out.values().filter(|out| !out.lost).count();
-        let rank = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied();
-        let (p50, p90, p99) = (rank(50), rank(90), rank(99));
-        Trips { sent: self.sent, came: self.came, lost: self.lost, out, p50, p90, p99 }
-    }
-
-    /// Marks those that are out for too long; true if there are any new ones.
-    fn lose(&mut self, age: impl Fn(&Out, &str) -> Duration, limit: Duration) -> bool {
-        let mut any = false;
-        for (sha256, out) in &mut self.out {
-            if !out.lost && age(out, sha256) >= limit {
-                out.lost = true;
-                self.lost += 1;
-                any = true;
-            }
-        }
-        any
-    }
-}
-
-impl Trips {
-    /// In a few words.
-    pub fn words(&self) -> String {
-        match (self.p50, self.p90, self.p99) {
-            (Some(p50), Some(p90), Some(p99)) => {
-                format!("p50 {p50} p90 {p90} p99 {p99} ms, {} of {} lost", self.lost, self.sent)
-            }
-            _ => format!("none yet, {} of {} lost", self.lost, self.sent),
-        }
-    }
-}
 
 /// Sends probes and recognises them; shared by the threads of a loop.
 pub(super) struct Prober {
@@ -136,8 +56,10 @@ struct Now {
     memory: Memory,
     /// When those of this process were sent, by a clock that nobody sets.
     sent: BTreeMap<String, Instant>,
-    /// What is to be deleted on the server: mailbox, UIDVALIDITY, UID.
-    gone: Vec<(String, u32, u32)>,
+    /// What came, and could not be put away yet.
+    again: Vec<File>,
+    /// Why nothing could be deleted on the server when that was last tried.
+    stays: Option<String>,
     /// The thread that does so.
     keeper: Option<Arc<Task>>,
 }
@@ -148,7 +70,8 @@ impl Prober {
         let now = Now {
             memory: Memory::read(state, &plan.name),
             sent: BTreeMap::new(),
-            gone: Vec::new(),
+            again: Vec::new(),
+            stays: None,
             keeper: None,
         };
         Some(Prober {
@@ -178,9 +101,9 @@ impl Prober {
                 report::trouble(format_args!("loop {}: {why}", self.name));
                 life.trouble(Stage::Probe, Some(why));
             }
-            if let Err(error) = self.delete() {
-                report::trouble(error.context(format!("loop {}: a probe stays on the server", self.name)));
-            }
+            let again = std::mem::take(&mut self.now().again);
+            self.take(again, life);
+            self.clean();
             stop::open_to_calls(|| stop::sleep(self.pause()));
         }
         Ok(())
@@ -196,16 +119,25 @@ impl Prober {
         if let Some(Ok(files)) = out.map(journal::files) {
             found.extend(files.filter(ours));
         }
+        let ours = self.take(found, life);
+        files.retain(|file| !ours.contains(&file.sha256));
+    }
+
+    /// Puts these away; gives the digests of those that are ours. What fails is tried again.
+    fn take(&self, found: Vec<File>, life: &Life) -> BTreeSet<String> {
+        let mut ours = BTreeSet::new();
         for file in found {
             match self.came(&file) {
-                Ok(true) => {
-                    files.retain(|other| other.sha256 != file.sha256);
-                    life.trouble(Stage::Probe, None);
+                Ok(true) => life.trouble(Stage::Probe, None),
+                Ok(false) => continue,
+                Err(error) => {
+                    report::trouble(error.context(format!("loop {}: a probe", self.name)));
+                    self.now().again.push(file.clone());
                 }
-                Ok(false) => {}
-                Err(error) => report::trouble(error.context(format!("loop {}: a probe", self.name))),
             }
+            ours.insert(file.sha256);
         }
+        ours
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -259,15 +191,13 @@ impl Prober {
             what: What::Compose(text),
             ..inject::Options::default()
         };
-        {
-            let mut now = self.now();
-            let at = Timestamp::now().as_millisecond();
-            now.memory.last = Some(at);
-            now.memory.sent += 1;
-            now.memory.out.insert(sha256.clone(), Out { token, sent: at, lost: false });
-            now.sent.insert(sha256.clone(), Instant::now());
-            self.save(&now.memory)?;
-        }
+        let at = Timestamp::now().as_millisecond();
+        self.change(|memory| {
+            memory.last = Some(at);
+            memory.sent += 1;
+            memory.out.insert(sha256.clone(), Out { token, sent: at, lost: false });
+        })?;
+        self.now().sent.insert(sha256, Instant::now());
         let status =
             inject::run(&options, &mut std::io::empty(), &mut Records::new(std::io::sink(), Form::Lines))?;
         match status.code() {
@@ -289,8 +219,9 @@ impl Prober {
         let old = Timestamp::now().as_millisecond() - KNOWN;
         let before = memory.out.len();
         memory.out.retain(|_, out| out.sent > old);
+        sent.retain(|sha256, _| memory.out.contains_key(sha256));
         if (any || memory.out.len() != before)
-            && let Err(error) = self.save(memory)
+            && let Err(error) = memory.save(&self.state, &self.name)
         {
             report::trouble(&error);
         }
@@ -311,24 +242,29 @@ impl Prober {
         }
         let took = self.now().sent.get(&file.sha256).map(Instant::elapsed);
         let took = took.or_else(|| age_of(out.sent)).unwrap_or_default();
+        // Each step finds again what the one before it did, should we end in between.
+        if let Some(place) = message.as_deref().and_then(place_on_server)
+            && !self.now().memory.gone.contains(&place)
+        {
+            self.change(|memory| memory.gone.push(place))?;
+        }
         self.settle(file, path)?;
         remove(path)?;
-        let mut now = self.now();
-        if let Some(message) = &message {
-            now.gone.extend(place_on_server(message));
-            remove(message)?;
-        }
-        let memory = &mut now.memory;
-        memory.out.remove(&file.sha256);
-        memory.came += 1;
-        memory.trips.push_back(took.as_millis() as u64);
-        while memory.trips.len() > TRIPS {
-            memory.trips.pop_front();
-        }
-        self.save(&now.memory)?;
-        now.keeper.iter().for_each(|keeper| keeper.call());
+        message.as_deref().map_or(Ok(()), remove)?;
+        self.change(|memory| memory.came(&file.sha256, took))?;
+        self.now().keeper.iter().for_each(|keeper| keeper.call());
         report::detail(format_args!("loop {}: a probe came back after {} ms", self.name, took.as_millis()));
         Ok(true)
+    }
+
+    /// Remembers it durably, or not at all.
+    fn change(&self, change: impl FnOnce(&mut Memory)) -> Result<()> {
+        let mut now = self.now();
+        let mut next = now.memory.clone();
+        change(&mut next);
+        next.save(&self.state, &self.name)?;
+        now.memory = next;
+        Ok(())
     }
 
     /// That it goes is no news for act.
@@ -346,42 +282,57 @@ impl Prober {
         Ledger::open(&self.act.state, self.act.wait)?.claim(claim).map(drop)
     }
 
-    /// Deletes on the server what came back.
+    /// Deletes on the server what came back; why that cannot be done is said once.
+    fn clean(&self) {
+        let stays = self.delete().err().map(|error| error.to_string());
+        let before = std::mem::replace(&mut self.now().stays, stays.clone());
+        if let Some(why) = stays.filter(|why| before.as_ref() != Some(why)) {
+            report::trouble(format_args!("loop {}: a probe stays on the server: {why}", self.name));
+        }
+    }
+
     fn delete(&self) -> Result<()> {
-        let gone = std::mem::take(&mut self.now().gone);
+        let gone = self.now().memory.gone.clone();
         if gone.is_empty() {
             return Ok(());
         }
         let mut imap = Imap::connect(&self.fetch.peer, &secret::fetch)?;
-        for (mailbox, uidvalidity, uid) in gone {
-            if imap.select(&mailbox)?.uidvalidity != Some(uidvalidity) {
-                continue;
+        for place in gone {
+            match self.delete_one(&mut imap, &place) {
+                // The mailbox is no more, or cannot be changed.
+                Err(error) if !imap.is_spent() => report::trouble(error),
+                done => done?,
             }
-            let uids: Uids = [uid].into_iter().collect();
-            imap.store(&uids, "+FLAGS.SILENT (\\Deleted)")?;
-            // A plain EXPUNGE would take whatever anybody marked.
-            if imap.has("UIDPLUS") {
-                imap.expunge(&uids)?;
-            }
+            self.change(|memory| memory.gone.retain(|other| *other != place))?;
         }
         imap.logout();
         Ok(())
     }
 
-    fn save(&self, memory: &Memory) -> Result<()> {
-        let text = serde_json::to_vec(&Memory { v: 1, ..memory.clone() })
-            .map_err(|why| Error::new(Kind::Internal, "cannot write what is known of probes", why))?;
-        self.state.replace(&file_name(&self.name), &text, 0o600)
+    fn delete_one(&self, imap: &mut Imap, (mailbox, uidvalidity, uid): &(String, u32, u32)) -> Result<()> {
+        static SAID: Once = Once::new();
+        if imap.select(mailbox)?.uidvalidity != Some(*uidvalidity) {
+            return Ok(());
+        }
+        let uids: Uids = [*uid].into_iter().collect();
+        imap.store(&uids, "+FLAGS.SILENT (\\Deleted)")?;
+        if imap.has("UIDPLUS") {
+            return imap.expunge(&uids);
+        }
+        // A plain EXPUNGE would take whatever anybody marked.
+        SAID.call_once(|| {
+            report::say(format_args!(
+                "loop {}: the server cannot delete single messages (it has no UIDPLUS); probes stay there, marked as deleted",
+                self.name
+            ));
+        });
+        Ok(())
     }
 }
 
 /// None for the future: the clock was set back.
 fn age_of(at: i64) -> Option<Duration> {
     u64::try_from(Timestamp::now().as_millisecond() - at).ok().map(Duration::from_millis)
-}
-
-fn file_name(name: &str) -> String {
-    format!("probe-{}", safe(name))
 }
 
 /// 128 bits that nobody can guess, in hex.
@@ -410,24 +361,4 @@ fn remove(path: &Path) -> Result<()> {
 /// The prober of a loop, if it has one.
 pub(super) fn of(plan: &Plan, place: &Place, state: &Dir) -> Option<Arc<Prober>> {
     Prober::new(plan, place, state).map(Arc::new)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_and_losses() {
-        let mut memory = Memory { sent: 101, trips: (1..=100).collect(), ..Memory::default() };
-        let trips = memory.trips();
-        assert_eq!((trips.p50, trips.p90, trips.p99), (Some(50), Some(90), Some(99)));
-        assert_eq!(Memory::default().trips().p50, None);
-        assert_eq!(Memory { trips: [7].into(), ..Memory::default() }.trips().p99, Some(7));
-        memory.out.insert("x".into(), Out { token: "t".into(), sent: 0, lost: false });
-        let limit = Duration::from_secs(10);
-        assert!(!memory.lose(|_, _| Duration::from_secs(9), limit));
-        assert!(memory.lose(|_, _| Duration::from_secs(10), limit));
-        assert!(!memory.lose(|_, _| Duration::from_secs(11), limit), "it is lost once");
-        assert_eq!((memory.lost, memory.trips().out), (1, 0));
-    }
 }

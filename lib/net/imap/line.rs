@@ -30,6 +30,8 @@ struct Packed {
     output: Vec<u8>,
 }
 
+/// So many octets may come in a row that give none.
+const MOST_VAIN: usize = 1 << 20;
 /// So much is read at once.
 const INPUT: usize = 64 << 10;
 
@@ -100,14 +102,19 @@ impl Read for Line {
             self.traffic.0 += n as u64;
             return Ok(n);
         };
+        let mut vain = 0;
         loop {
             if let Some(n) = packed.unpack(buffer)? {
                 return Ok(n);
             }
             if packed.from == packed.to {
+                if vain > MOST_VAIN {
+                    return Err(invalid("the compressed data of the server hold nothing"));
+                }
                 let n = self.wire.read(&mut packed.input)?;
                 self.traffic.0 += n as u64;
                 (packed.from, packed.to) = (0, n);
+                vain += n;
                 if n == 0 {
                     return Ok(0);
                 }

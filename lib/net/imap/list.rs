@@ -1,8 +1,11 @@
 //! Which mailboxes there are, and how they stand, in one exchange where the server can do that.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::value::{self, Value};
 use super::{Imap, Listed, Opened};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::mail::mailbox;
 
 const STATUS: &str = "RETURN (STATUS (MESSAGES UIDNEXT UIDVALIDITY))";
@@ -20,42 +23,62 @@ impl Imap {
             }
             _ => words.iter().map(|word| format!("LIST \"\" {word}{options}")).collect(),
         };
-        let mut listed: Vec<Listed> = Vec::new();
+        let mut listed = Names::default();
         for command in commands {
             for response in self.collect("listing mailboxes", &command)? {
-                take(&response, self.utf8, &mut listed);
+                listed.take(&response, self.utf8);
+                if listed.all.len() > MOST {
+                    let words = self.words("listing mailboxes");
+                    let why = format!("the server says that there are more than {MOST}");
+                    return Err(Error::new(Kind::Protocol, words, why));
+                }
             }
         }
-        Ok(listed)
+        Ok(listed.all)
     }
 }
 
-/// Takes in one LIST or STATUS response; others, and what makes no sense, are passed over.
-fn take(response: &[u8], utf8: bool, listed: &mut Vec<Listed>) {
-    let Some(values) = value::parse(response) else { return };
-    let word = values.first().and_then(Value::text).unwrap_or_default().to_ascii_uppercase();
-    match (word.as_str(), values.as_slice()) {
-        ("LIST", [_, Value::List(attributes), delimiter, name, ..]) => {
-            let closed = attributes.iter().filter_map(Value::text).any(|attribute| {
-                ["\\NOSELECT", "\\NONEXISTENT"].contains(&attribute.to_ascii_uppercase().as_str())
-            });
-            let Some(name) = name_of(name, utf8).filter(|_| !closed) else { return };
-            if !listed.iter().any(|have| have.name == name) {
-                listed.push(Listed { name, delimiter: delimiter.text(), status: None });
+/// No account has more mailboxes; a server that says so has us make as many directories.
+const MOST: usize = 100_000;
+/// Longer names fit nowhere.
+const LONGEST_NAME: usize = 4096;
+
+/// What is listed, and where each name stands in it.
+#[derive(Default)]
+struct Names {
+    all: Vec<Listed>,
+    places: HashMap<String, usize>,
+}
+
+impl Names {
+    /// Takes in one LIST or STATUS response; others, and what makes no sense, are passed over.
+    fn take(&mut self, response: &[u8], utf8: bool) {
+        let Some(values) = value::parse(response) else { return };
+        let word = values.first().and_then(Value::text).unwrap_or_default().to_ascii_uppercase();
+        match (word.as_str(), values.as_slice()) {
+            ("LIST", [_, Value::List(attributes), delimiter, name, ..]) => {
+                let closed = attributes.iter().filter_map(Value::text).any(|attribute| {
+                    ["\\NOSELECT", "\\NONEXISTENT"].contains(&attribute.to_ascii_uppercase().as_str())
+                });
+                let Some(name) = name_of(name, utf8).filter(|_| !closed) else { return };
+                if let Entry::Vacant(place) = self.places.entry(name.clone()) {
+                    place.insert(self.all.len());
+                    self.all.push(Listed { name, delimiter: delimiter.text(), status: None });
+                }
             }
-        }
-        ("STATUS", [_, name, Value::List(items), ..]) => {
-            let Some(name) = name_of(name, utf8) else { return };
-            if let Some(one) = listed.iter_mut().find(|one| one.name == name) {
-                one.status = Some(status(items));
+            ("STATUS", [_, name, Value::List(items), ..]) => {
+                let Some(name) = name_of(name, utf8) else { return };
+                if let Some(place) = self.places.get(&name) {
+                    self.all[*place].status = Some(status(items));
+                }
             }
+            _ => {}
         }
-        _ => {}
     }
 }
 
 fn name_of(value: &Value, utf8: bool) -> Option<String> {
-    let name = value.text()?;
+    let name = value.text().filter(|name| name.len() <= LONGEST_NAME)?;
     let name = if utf8 { name } else { mailbox::from_wire(&name) };
     Some(if mailbox::is_inbox(&name) { "INBOX".into() } else { name })
 }
@@ -80,7 +103,7 @@ mod tests {
 
     #[test]
     fn names_and_how_they_stand() {
-        let mut listed = Vec::new();
+        let mut names = Names::default();
         for line in [
             &br#"LIST (\HasNoChildren) "/" inbox"#[..],
             br#"STATUS INBOX (MESSAGES 17 UIDNEXT 18 SIZE 5 UIDVALIDITY 3)"#,
@@ -89,8 +112,9 @@ mod tests {
             br#"LIST () "." "&ZeVnLIqe-""#,
             b"LIST () garbage (",
         ] {
-            take(line, false, &mut listed);
+            names.take(line, false);
         }
+        let listed = names.all;
         let names: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["INBOX", "a\"b", "日本語"]);
         let inbox = Opened { uidvalidity: Some(3), uidnext: Some(18), exists: 17 };

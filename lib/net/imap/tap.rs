@@ -76,8 +76,10 @@ impl Shared {
     }
 }
 
-/// A line of a legal response is short; a SEARCH answer over a huge mailbox is the longest.
-const LONGEST_LINE: usize = 16 << 20;
+/// A line of a legal response is short; …
+const LONGEST_LINE: usize = 1 << 20;
+/// … but for what a SEARCH over a huge mailbox finds.
+const LONGEST_FOUND: usize = 16 << 20;
 
 enum State {
     Line,
@@ -181,11 +183,17 @@ impl Tap {
         let available = &self.buffer[self.from..self.to];
         let end = memchr::memchr(b'\n', available);
         let n = end.map_or(available.len(), |at| at + 1);
-        if self.partial.len() + n > LONGEST_LINE {
-            return Err(invalid("the server sent a line of more than 16 MiB"));
-        }
         self.partial.extend_from_slice(&available[..n]);
         self.from += n;
+        if self.partial.len() > LONGEST_LINE {
+            let start = self.partial[..12].to_ascii_uppercase();
+            if !start.starts_with(b"* SEARCH") && !start.starts_with(b"* ESEARCH") {
+                return Err(invalid("the server sent a line of more than 1 MiB"));
+            }
+            if self.partial.len() > LONGEST_FOUND {
+                return Err(invalid("the server sent a line of more than 16 MiB"));
+            }
+        }
         if end.is_some() {
             let line = std::mem::take(&mut self.partial);
             self.judge(line)?;

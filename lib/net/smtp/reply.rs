@@ -10,8 +10,9 @@ use crate::record::Outcome;
 /// The longest line we take; RFC 5321 section 4.5.3.1.5 allows 512.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// The most lines of one reply.
+/// The most lines of one reply, and the most octets in all of them.
 const MOST_LINES: usize = 500;
+const MOST_OCTETS: usize = 256 * 1024;
 
 /// So much of a reply is shown and kept.
 const LONGEST_SHOWN: usize = 2000;
@@ -86,11 +87,13 @@ impl Replies {
     /// within `limit`, [`io::ErrorKind::UnexpectedEof`] if the stream ends.
     pub fn read(&mut self, stream: &mut impl Read, limit: Duration) -> io::Result<Reply> {
         let end = Instant::now() + limit;
-        let mut reply = Reply { code: 0, lines: Vec::new() };
+        let (mut reply, mut octets) = (Reply { code: 0, lines: Vec::new() }, 0);
         loop {
             let line = self.line(stream, end)?;
             let (code, goes_on, text) = parse(&line).ok_or_else(|| self.wrong(&line))?;
-            if reply.lines.len() >= MOST_LINES || (reply.code != 0 && reply.code != code) {
+            octets += line.len();
+            let is_long = reply.lines.len() >= MOST_LINES || octets > MOST_OCTETS;
+            if is_long || (reply.code != 0 && reply.code != code) {
                 return Err(self.wrong(&line));
             }
             reply.code = code;
@@ -182,6 +185,8 @@ mod tests {
         }
         assert_eq!(read(&b"2".repeat(100_000)), Err(InvalidData));
         assert_eq!(read(&b"250-a\r\n".repeat(100_000)), Err(InvalidData));
+        let long = [&b"250-"[..], &b"a".repeat(8000), b"\r\n"].concat();
+        assert_eq!(read(&[&long.repeat(100)[..], b"250 a\r\n"].concat()), Err(InvalidData));
         assert_eq!(read(b"250-a\r\n250"), Err(UnexpectedEof));
     }
 

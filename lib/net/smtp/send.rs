@@ -356,11 +356,11 @@ fn stream(
             Err(why) => return Err(Halt::Ours(Error::reading("the message", why))),
         }
         if stop::requested() {
-            let what = "asked to end while a message was on its way; it was not delivered";
-            return Err(Halt::Ours(Error::plain(Kind::Temporary, what)));
+            return Err(asked_to_end());
         }
         if out.len() >= CHUNK && framing.may_go(out.len())? {
-            session.put(&out)?;
+            let sent = session.put(&out);
+            sent.map_err(|why| if stop::requested() { asked_to_end() } else { why.into() })?;
             out.clear();
         }
     }
@@ -372,9 +372,17 @@ fn stream(
     }
     // From here on the server may have it, also if this write fails half way.
     *dot_sent = true;
-    session.put(&out)?;
+    session.wire.hold(true);
+    let sent = session.put(&out);
+    session.wire.hold(false);
+    sent?;
     session.buffers = (chunk, out);
     Ok(())
+}
+
+fn asked_to_end() -> Halt {
+    let what = "asked to end while a message was on its way; it was not delivered";
+    Halt::Ours(Error::plain(Kind::Temporary, what))
 }
 
 impl Framing {

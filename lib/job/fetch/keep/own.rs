@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::pauses::{again, pause};
 use super::{Stay, guarded};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::job::fetch::Fetcher;
 use crate::job::fetch::pick::Target;
 use crate::net::imap::is_crowded;
@@ -134,10 +134,10 @@ impl Stay<'_, '_, '_> {
         }
     }
 
-    fn tell_full(&self, error: &Error) {
+    pub(super) fn tell_full(&self, why: &dyn std::fmt::Display) {
         if !self.told_full.swap(true, Ordering::SeqCst) {
             report::say(format_args!(
-                "{error}; mailboxes without a connection of their own are asked for every {} s",
+                "{why}; mailboxes without a connection of their own are asked for every {} s",
                 self.pause_between().as_secs()
             ));
         }

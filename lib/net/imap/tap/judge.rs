@@ -8,6 +8,9 @@ use crate::report;
 use super::response::{drop_or_line, literal};
 use super::{Response, Shared, Tap};
 
+/// No server can do more things.
+const MOST_WORDS: usize = 500;
+
 impl Tap {
     /// Decides about one whole line: pass it, change it, keep it from the crate.
     pub(super) fn judge(&mut self, mut line: Vec<u8>) -> io::Result<()> {
@@ -77,7 +80,13 @@ impl Tap {
         if let Ok(number) = first.parse::<u32>() {
             return Ok(match second {
                 "EXISTS" => {
-                    (shared.exists, shared.news) = (Some(number), true);
+                    // QUIRK: servers say it again with each IDLE; that must not end each at once.
+                    shared.news |= shared.exists != Some(number);
+                    shared.exists = Some(number);
+                    Response::Dropped
+                }
+                "EXPUNGE" => {
+                    shared.exists = shared.exists.map(|number| number.saturating_sub(1));
                     Response::Dropped
                 }
                 "FETCH" if shared.sink.is_some() => self.reading(line, Response::Fetch),
@@ -88,11 +97,11 @@ impl Tap {
         }
         Ok(match first {
             "CAPABILITY" => {
-                shared.capabilities = text.split(' ').skip(1).map(String::from).collect();
+                shared.capabilities = text.split(' ').skip(1).take(MOST_WORDS).map(String::from).collect();
                 Response::Dropped
             }
             "ENABLED" => {
-                shared.enabled.extend(text.split_whitespace().skip(1).take(100).map(String::from));
+                shared.enabled = text.split_whitespace().skip(1).take(MOST_WORDS).map(String::from).collect();
                 Response::Dropped
             }
             "BYE" => {
@@ -176,6 +185,6 @@ fn soothe(line: &mut Vec<u8>, shared: &mut Shared) {
 pub(in crate::net::imap) fn bracketed(upper: &str) -> Option<(usize, usize, Vec<String>)> {
     let at = upper.find("[CAPABILITY ")?;
     let end = at + upper.get(at..)?.find(']')?;
-    let words = upper.get(at + 12..end)?.split_whitespace().map(String::from).collect();
+    let words = upper.get(at + 12..end)?.split_whitespace().take(MOST_WORDS).map(String::from).collect();
     Some((at, end + 1, words))
 }
