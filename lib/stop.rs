@@ -19,7 +19,7 @@ mod signals;
 mod task;
 pub use awake::{doze, wait_awake};
 pub use signals::{Signal, Signals};
-pub use task::{Task, as_task, current, open_to_calls, was_called};
+pub use task::{Task, as_task, closed_to_calls, current, open_to_calls, was_called};
 
 struct Bell {
     signal: Arc<AtomicUsize>,

@@ -8,15 +8,17 @@ use crate::bench::{Bench, Running, Server};
 
 mod drill;
 mod health;
+mod jump;
 mod kills;
 mod probe;
 mod signals;
 mod soak;
+mod steps;
 mod watching;
 
 /// Waits until it is so; a minute is too long.
 #[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < end, "{what}: not within a minute");

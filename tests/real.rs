@@ -2,6 +2,7 @@
 //! same mistakes. Ignored by `cargo test`; `tests/run` starts them.
 #![allow(dead_code, reason = "the rig offers more than the tests of one day use")]
 
+mod full;
 mod login;
 mod pipeline;
 mod print;

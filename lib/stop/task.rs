@@ -113,6 +113,18 @@ pub fn open_to_calls<T>(act: impl FnOnce() -> T) -> T {
     done
 }
 
+/// Does something of which every wait must come to its end, also within what is [`open_to_calls`]; a call waits until it
+/// is done.
+pub fn closed_to_calls<T>(act: impl FnOnce() -> T) -> T {
+    let before = CALLS.with(|calls| match calls.get() {
+        Calls::Open => calls.replace(Calls::Closed),
+        other => other,
+    });
+    let done = act();
+    CALLS.with(|calls| calls.set(before));
+    done
+}
+
 /// True after a call ended a wait of what was [`open_to_calls`] last.
 pub fn was_called() -> bool {
     CALLS.with(Cell::get) == Calls::Came
@@ -172,7 +184,13 @@ mod tests {
                 task.call();
                 assert_eq!(wait(&[], Duration::from_millis(1)).unwrap(), Woken::Late);
             });
-            open_to_calls(|| assert_eq!(wait(&[], Duration::from_secs(600)).unwrap(), Woken::Late));
+            task.call();
+            open_to_calls(|| {
+                let one = || wait(&[], Duration::from_millis(1)).unwrap();
+                assert_eq!((closed_to_calls(one), was_called()), (Woken::Late, false));
+                assert_eq!((wait(&[], Duration::from_secs(600)).unwrap(), was_called()), (Woken::Late, true));
+                assert_eq!((closed_to_calls(one), was_called()), (Woken::Late, true));
+            });
             task.stop();
             assert_eq!(wait(&[], Duration::from_secs(600)).unwrap(), Woken::Stopped);
             assert!(requested());

@@ -114,6 +114,11 @@ impl Running {
         self.signal(Signal::KILL);
     }
 
+    /// True once it has ended.
+    pub fn is_over(&self) -> bool {
+        self.end.lock().closed
+    }
+
     /// Returns when it has ended, or after ten seconds.
     pub(super) fn await_end(&self) {
         self.end.wait(Instant::now() + Duration::from_secs(10), |_| false);

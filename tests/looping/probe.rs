@@ -134,38 +134,44 @@ fn a_strangers_probe_is_none_and_that_it_causes_nothing_is_no_secret() {
 
 /// The way to a server, which seems to know no UIDPLUS; gives its address, and what it is told.
 fn without_uidplus(server: &str) -> (String, Arc<Mutex<Vec<u8>>>) {
+    by_way(server, |bytes| String::from_utf8_lossy(&bytes).replace(" UIDPLUS", " XIDPLUS").into_bytes())
+}
+
+/// The way to a server; gives its address, and what it is told.
+pub(super) fn listening(server: &str) -> (String, Arc<Mutex<Vec<u8>>>) {
+    by_way(server, |bytes| bytes)
+}
+
+fn by_way(server: &str, change: fn(Vec<u8>) -> Vec<u8>) -> (String, Arc<Mutex<Vec<u8>>>) {
     let target = server.split("//").nth(1).unwrap().to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("imap://127.0.0.1:{}", listener.local_addr().unwrap().port());
     let told = Arc::<Mutex<Vec<u8>>>::default();
     let heard = told.clone();
-    let pass = |mut from: TcpStream, mut to: TcpStream, mut each: Box<dyn FnMut(&mut Vec<u8>) + Send>| {
-        std::thread::spawn(move || {
-            let mut buffer = vec![0; 65536];
-            while let Ok(read @ 1..) = from.read(&mut buffer) {
-                let mut bytes = buffer[..read].to_vec();
-                each(&mut bytes);
-                if to.write_all(&bytes).is_err() {
-                    break;
-                }
-            }
-            let _ = to.shutdown(std::net::Shutdown::Both);
-        });
-    };
     std::thread::spawn(move || {
         for near in listener.incoming().flatten() {
             let Ok(far) = TcpStream::connect(&target) else { continue };
             let heard = heard.clone();
-            let listen = move |bytes: &mut Vec<u8>| heard.lock().unwrap().extend_from_slice(bytes);
-            pass(near.try_clone().unwrap(), far.try_clone().unwrap(), Box::new(listen));
-            let hide = |bytes: &mut Vec<u8>| {
-                let text = String::from_utf8_lossy(bytes).replace(" UIDPLUS", " XIDPLUS");
-                *bytes = text.into_bytes();
-            };
-            pass(far, near, Box::new(hide));
+            pass(near.try_clone().unwrap(), far.try_clone().unwrap(), move |bytes| {
+                heard.lock().unwrap().extend_from_slice(&bytes);
+                bytes
+            });
+            pass(far, near, change);
         }
     });
     (address, told)
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, mut each: impl FnMut(Vec<u8>) -> Vec<u8> + Send + 'static) {
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65536];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if to.write_all(&each(buffer[..read].to_vec())).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    });
 }
 
 #[test]

@@ -226,15 +226,20 @@ fn bad_input_gets_its_status() {
 }
 
 /// A disk of a few pages of its own; unmounted when dropped.
-struct SmallDisk<'a> {
+pub(super) struct SmallDisk<'a> {
     bench: &'a Bench,
     path: PathBuf,
 }
 
 impl SmallDisk<'_> {
     fn of<'a>(bench: &'a Bench, size: &str) -> SmallDisk<'a> {
-        let path = bench.path("disk");
-        std::fs::create_dir(&path).unwrap();
+        SmallDisk::at(bench, "disk", size)
+    }
+
+    /// In the place of this directory.
+    pub fn at<'a>(bench: &'a Bench, rel: &str, size: &str) -> SmallDisk<'a> {
+        let path = bench.path(rel);
+        std::fs::create_dir_all(&path).unwrap();
         bench
             .cmd("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
@@ -246,7 +251,7 @@ impl SmallDisk<'_> {
 }
 
 impl SmallDisk<'_> {
-    fn grow(&self, size: &str) {
+    pub fn grow(&self, size: &str) {
         let remount = format!("remount,size={size}");
         self.bench.cmd("mount").args(["-o", &remount]).arg(&self.path).run().ok();
     }

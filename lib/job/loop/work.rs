@@ -56,7 +56,7 @@ impl Mill {
             if let Err(error) = &done {
                 report::trouble(format_args!("loop {}: {error}", self.plan.name));
                 self.life.worked(Stage::Dissect, &done);
-                stop::sleep(pause.after(true));
+                stop::open_to_calls(|| stop::sleep(pause.after(true)));
             }
         }
         Ok(())
@@ -163,13 +163,13 @@ impl<'a> Feed<'a> {
         let now = Instant::now();
         let anyway = if self.remote { LOOK_ANYWAY } else { Duration::from_secs(3600) };
         let limit = self.scan_at.map_or(anyway, |at| at.saturating_duration_since(now));
-        self.watch.wait(limit.min(anyway));
+        stop::open_to_calls(|| self.watch.wait(limit.min(anyway)));
         let names = self.watch.names();
         let changed = self.remote && {
             let doors = doors(self.maildir).unwrap_or_default();
             stamp(doors.iter().map(PathBuf::as_path)) != self.stamp
         };
-        if names.lost || changed {
+        if names.lost || changed || stop::was_called() {
             self.scan_at = Some(now);
         }
         // One that a reader moved on meanwhile is told under both names.

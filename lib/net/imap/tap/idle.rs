@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Tap;
 use crate::report;
+use crate::stop;
 
 /// Where we stand with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,10 @@ impl Tap {
     pub(super) fn receive(&mut self) -> io::Result<usize> {
         loop {
             let (idle, news) = (self.shared.borrow().idle, self.shared.borrow().news);
-            let Idle::Waits(until) = idle else { return self.line.read(&mut self.buffer) };
+            // Whoever calls us wants us to look, not to take an answer that is under way for one that never came.
+            let Idle::Waits(until) = idle else {
+                return stop::closed_to_calls(|| self.line.read(&mut self.buffer));
+            };
             if news || until.is_some_and(|until| Instant::now() >= until) {
                 self.say_done()?;
                 continue;
