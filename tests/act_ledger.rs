@@ -209,6 +209,25 @@ fn commands_get_no_files_that_our_caller_left_open() {
 }
 
 #[test]
+fn a_word_about_a_state_means_what_stands_so_now() {
+    let desk = Desk::new("");
+    let paths = desk.pdfs(2);
+    let run =
+        |more: &[&str], path: &str| desk.act(&["--run"]).args(more).arg(path).args(["--", "./try"]).run();
+    desk.script("try", "#!/bin/sh\nexit 1\n");
+    run(&[], &paths[0]).fails(69);
+    run(&[], &paths[1]).fails(69);
+    desk.script("try", "#!/bin/sh\nexit 0\n");
+    run(&["--again"], &paths[0]).ok();
+    // The first stands as done now, though an older claim of it failed.
+    let said = desk.hand(&["retry", "--is", "failed"]).run().ok().err_text();
+    assert!(said.contains("claim 2: due") && !said.contains("claim 1"), "{said}");
+    desk.hand(&["retry", "1"]).run().fails(64).err_has("of the same thing and newer");
+    run(&[], &paths[1]).ok();
+    desk.hand(&["retry", "--is", "failed"]).run().fails(64).err_has("no claim is meant");
+}
+
+#[test]
 fn what_a_wordy_command_said_last_is_kept() {
     let desk = Desk::new("");
     desk.script(

@@ -127,7 +127,9 @@ impl<'a, 'r> Actor<'a, 'r> {
             if let Some(why) = &choice.brake {
                 self.tell_braked(&known, why)?;
             }
-            return Ok(Acted::Nothing);
+            // Its message lies there and cannot be read: that passes, or somebody is told of it by what fails there.
+            let is_doubtful = choice.brake.is_some() && !known.is_read;
+            return Ok(if is_doubtful { Acted::Unclear } else { Acted::Nothing });
         }
         let mut before = Vec::new();
         for order in choice.orders {
@@ -228,7 +230,7 @@ impl<'a, 'r> Actor<'a, 'r> {
             let glimpse = subject.peek()?;
             let choice = self.choose(&glimpse, false);
             // What is braked is remembered by its digest.
-            let is_told = choice.brake.is_some() && glimpse.is_read && self.claims();
+            let is_told = choice.brake.is_some() && self.claims();
             if choice.orders.is_empty() && choice.open.is_none() && !is_told {
                 self.pass(&glimpse, &choice);
                 return Ok(None);

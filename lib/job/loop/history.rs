@@ -76,10 +76,17 @@ pub fn tell(settings: &Settings, filter: &Filter, word: &Word) -> Result<Status>
     let mut ledger = open(settings)?;
     let mut numbers = filter.numbers.clone();
     if let (true, Some(ledger)) = (numbers.is_empty(), &mut ledger) {
+        let mut meant = Vec::new();
         filter.each(ledger, &mut |entry| {
-            numbers.push(entry.number);
+            meant.push(entry.number);
             Ok(())
         })?;
+        // What was tried again since stands in a newer claim; nobody means the old one who does not name it.
+        for number in meant {
+            if !ledger.is_overtaken(number)? {
+                numbers.push(number);
+            }
+        }
     }
     let none = || {
         Error::plain(Kind::Usage, "no claim is meant by that")

@@ -12,6 +12,13 @@ impl Ledger {
         Ok(self.index()?.hands())
     }
 
+    /// True if a newer claim of the same thing says how that stands.
+    pub fn is_overtaken(&mut self, number: u64) -> Result<bool> {
+        let _lock = self.lock()?;
+        let row = self.index()?.row(number)?;
+        Ok(row.map(|row| self.newer(&row)).transpose()?.flatten().is_some())
+    }
+
     /// Settles a claim as somebody says; durable on return.
     ///
     /// 64 where there is no such claim, or a newer one of the same thing; 75 where a living process is at it.
