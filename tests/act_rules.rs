@@ -380,6 +380,28 @@ fn too_large_a_file_is_held_until_somebody_asks() {
 }
 
 #[test]
+fn what_waits_for_room_is_not_written_down_again_and_again() {
+    let desk = Desk::new("[[rule]]\nname = 'r'\nmax_per_hour = 1\nrun = ['./counter', '{name}']\n");
+    for name in ["a.pdf", "b.pdf", "c.pdf", "d.pdf"] {
+        desk.mail("From: a@b", name);
+    }
+    desk.run(75);
+    assert_eq!((desk.counted().len(), desk.history(&["--is", "held"]).len()), (1, 3));
+    // An hour later, and there is no room again.
+    let act = "home/.local/state/mailloop/act";
+    let next = desk.history(&["--is", "held"])[0]["next"].as_str().unwrap().to_string();
+    let ledger = String::from_utf8(desk.0.read(&format!("{act}/ledger"))).unwrap();
+    desk.0.write(&format!("{act}/ledger"), ledger.replace(&next, "2020-01-01T00:00:00Z"));
+    std::fs::remove_file(desk.0.path(&format!("{act}/rows"))).unwrap();
+    let lines = || desk.0.read(&format!("{act}/ledger")).iter().filter(|byte| **byte == b'\n').count();
+    let before = lines();
+    desk.run(75);
+    assert_eq!((lines() - before, desk.counted().len()), (1, 1));
+    desk.claims(&["retry", "--is", "held"]).run().ok();
+    assert_eq!(desk.states(0), ["done"; 3]);
+}
+
+#[test]
 fn what_was_asked_for_though_too_large_is_tried_again_as_the_rest_is() {
     let desk = Desk::new("[[rule]]\nname = 'r'\nmax_size = 10\nrun = ['./busy', '{name}']\n");
     desk.script("busy", "#!/bin/sh\nexit 75\n");
@@ -427,6 +449,35 @@ fn what_fails_for_now_is_given_up_in_the_open() {
     desk.claims(&["forget", "--is", "later", "--last", "1"]).run().ok();
     assert!(desk.run(0).lines().is_empty());
     assert_eq!(desk.counted().len(), 4);
+}
+
+#[test]
+fn what_waits_for_a_try_and_no_rule_takes_any_more_is_told() {
+    let rule = "[[rule]]\nname = 'r'\nfrom = 'a@b'\nrun = ['./busy']\n";
+    let desk = Desk::new(rule);
+    desk.script("busy", "#!/bin/sh\nexit 75\n");
+    let letters = || desk.0.files("home/.local/state/mailloop/dead-letters/new").len();
+    desk.mail("From: a@b", "a.pdf");
+    desk.mail("From: a@b", "b.pdf");
+    desk.run(75);
+    assert!(desk.run(0).lines().is_empty(), "their time has not come");
+    // Who sent it cannot be told any more.
+    let first = desk.history(&["--path", "*/a.pdf"])[0]["number"].to_string();
+    let message =
+        desk.0.files("Mail/new").into_iter().find(|name| name.to_string_lossy().contains("U0")).unwrap();
+    std::fs::remove_file(desk.0.path("Mail/new").join(message)).unwrap();
+    desk.claims(&["retry", &first]).run().ok();
+    let ran = desk.run(69);
+    assert_eq!(ran.err_has("rule r does not take it any more").json()[0]["state"], "dead");
+    assert_eq!((desk.history(&["--is", "dead"]).len(), letters()), (1, 1));
+    assert!(desk.run(0).err.is_empty(), "told once");
+    // Another rule took the place of the first.
+    desk.claims(&["retry", "--is", "later"]).run().ok();
+    desk.script("counter", "#!/bin/sh\nprintf '%s\\n' \"$1\" >>count\n");
+    desk.rules(&format!("[[rule]]\nname = 's'\nrun = ['./counter', '{{name}}']\n{rule}"));
+    desk.run(69).err_has("rule r does not take it any more");
+    assert_eq!((desk.counted(), letters()), (vec!["b.pdf".to_string()], 2));
+    assert!(desk.run(0).err.is_empty());
 }
 
 #[test]

@@ -8,6 +8,13 @@ use std::str::FromStr;
 pub struct Uids(Vec<(u32, u32)>);
 
 impl Uids {
+    /// All from `first` to `last`, both included; none if they are the wrong way round.
+    pub fn from_range(first: u32, last: u32) -> Uids {
+        let mut set = Uids::default();
+        set.insert_range(first, last);
+        set
+    }
+
     /// Adds one.
     pub fn insert(&mut self, uid: u32) {
         self.insert_range(uid, uid);

@@ -60,6 +60,8 @@ pub(super) struct State {
     pub most: usize,
     /// The UIDVALIDITY of all mailboxes.
     pub validity: u32,
+    /// What it says as UIDNEXT instead of the truth.
+    pub next: Option<u32>,
     /// At the begin of each IDLE it announces messages that there are not, each time more.
     pub boasts: Option<usize>,
     /// Everybody who comes is turned away, and who is there hung up on.
@@ -85,6 +87,7 @@ impl Fake {
             can: "IMAP4rev1 SASL-IR AUTH=PLAIN IDLE LIST-STATUS".into(),
             most: usize::MAX,
             validity: 7,
+            next: None,
             boasts: None,
             down: false,
             connected: 0,
@@ -265,11 +268,12 @@ impl Connection<'_> {
     fn answer(&mut self, command: &str, most: usize) -> io::Result<bool> {
         let words: Vec<&str> = command.split(' ').collect();
         let said = match words.as_slice() {
-            ["LIST", ..] => self.with(|state| list(&state.boxes, state.validity)),
+            ["LIST", ..] => self.with(|state| list(&state.boxes, state.validity, state.next)),
             ["EXAMINE" | "SELECT", name, ..] => {
                 let name = name.trim_matches('"').to_string();
                 let (exists, next) = self.with(|state| {
-                    state.boxes.get(&name).map_or((0, 1), |one| (one.messages.len(), one.last + 1))
+                    let held = state.boxes.get(&name).map_or((0, 0), |one| (one.messages.len(), one.last));
+                    (held.0, state.next.unwrap_or(held.1 + 1))
                 });
                 self.open = Some((name, exists));
                 vec![
@@ -306,9 +310,9 @@ impl Connection<'_> {
     }
 }
 
-fn list(boxes: &BTreeMap<String, Held>, validity: u32) -> Vec<String> {
+fn list(boxes: &BTreeMap<String, Held>, validity: u32, lie: Option<u32>) -> Vec<String> {
     let one = |(name, held): (&String, &Held)| {
-        let (messages, next) = (held.messages.len(), held.last + 1);
+        let (messages, next) = (held.messages.len(), lie.unwrap_or(held.last + 1));
         [
             format!("* LIST () \"/\" \"{name}\""),
             format!("* STATUS \"{name}\" (MESSAGES {messages} UIDNEXT {next} UIDVALIDITY {validity})"),

@@ -66,6 +66,28 @@ fn a_flood_before_an_answer_is_ended() {
     }
 }
 
+/// What others do to a busy mailbox is not kept, and IDLE has its own end.
+#[test]
+fn a_flood_while_idle_is_passed_over() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("imap://{}", listener.local_addr().unwrap());
+    let running = fetch(&bench, &url).args(["--idle=1h", "--state", "state"]).spawn();
+    let script = format!("{LOGIN}{IN}{OPEN}{FOUND}").replace("IMAP4rev1", "IMAP4rev1 IDLE");
+    let (mut out, mut lines) = up_to(&listener, &script);
+    out.write_all(b"* 1 FETCH (UID 1 BODY[] {3}\r\none)\r\na4 OK x\r\n").unwrap();
+    assert!(lines.read_line(&mut String::new()).unwrap() > 0);
+    out.write_all(b"+ idling\r\n").unwrap();
+    let block = format!("* 1 FETCH (FLAGS ({}))\r\n", "x".repeat(900)).repeat(1100);
+    (0..80).for_each(|_| out.write_all(block.as_bytes()).unwrap());
+    out.write_all(b"* 2 EXISTS\r\n").unwrap();
+    let mut said = String::new();
+    lines.read_line(&mut said).unwrap();
+    assert_eq!(said, "DONE\r\n");
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+}
+
 #[test]
 fn lines_and_lists_without_reason_are_refused() {
     let many: String = (0..100_001).map(|n| format!("* LIST () \"/\" m{n}\r\n")).collect();

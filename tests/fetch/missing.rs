@@ -124,3 +124,20 @@ fn an_empty_mailbox_of_another_uidvalidity_changes_nothing() {
     let ran = fake.fetch(&bench).run().ok().err_has("new UIDVALIDITY");
     assert_eq!(ran.lines().len(), 1, "the one that was deleted here: {}", ran.shown());
 }
+
+/// A UIDNEXT that was said once and is not so costs a look, and loses nothing.
+#[test]
+fn a_next_uid_that_is_none_is_forgotten() {
+    let (bench, fake) = inbox(3);
+    fake.change(|state| state.next = Some(u32::MAX));
+    comes(&bench, &fake, &[], 3);
+    fake.change(|state| state.next = None);
+    time_passes(&bench);
+    comes(&bench, &fake, &[], 0);
+    let searches = fake.count("SEARCH");
+    time_passes(&bench);
+    comes(&bench, &fake, &[], 0);
+    assert_eq!(fake.count("SEARCH"), searches, "nothing is left to be looked for");
+    fake.add("INBOX", "four\r\n");
+    comes(&bench, &fake, &[], 1);
+}

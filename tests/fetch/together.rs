@@ -235,3 +235,25 @@ fn news_that_bring_nothing_are_not_asked_for_without_a_pause() {
     running.line();
     end(running);
 }
+
+/// A mailbox that a connection of its own cannot open is left to the first one, and not asked for by both.
+#[test]
+fn a_mailbox_that_will_not_be_opened_has_no_connection() {
+    let (bench, fake) = (Bench::new(), Fake::new(&["INBOX", "a"]));
+    fake.at(|_, line| {
+        let own = !line.starts_with("1 ") && line.contains("EXAMINE");
+        own.then_some(Act::Answer("NO [NOPERM] not over this connection"))
+    });
+    let cmd = fake.fetch(&bench).args(["--idle=1h", "--poll", "200ms", "--timeout", "5s", "*"]);
+    let mut running = cmd.spawn();
+    fake.until("the connection is given up", |state| {
+        state.heard.iter().any(|line| line.starts_with("2 LOGOUT"))
+    });
+    for _ in 0..2 {
+        fake.add("a", "one\r\n");
+        assert!(running.line().contains("m/.a/new/"));
+    }
+    let said = end(running);
+    assert_eq!(said.matches("NOPERM").count(), 1, "{said}");
+    assert_eq!(fake.state().heard.iter().filter(|line| line.starts_with("2 EXAMINE")).count(), 1);
+}

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Result, Status};
 use crate::mail::auth::Proof;
 use crate::report::{self, Records};
@@ -29,6 +31,8 @@ pub(super) struct Actor<'a, 'r> {
     pub(super) shown: HashSet<Key>,
     /// How many files of each rule were held in this run.
     pub(super) held: BTreeMap<String, u32>,
+    /// Rules that have had as many in this hour as they may, and until when.
+    pub(super) full: BTreeMap<String, Timestamp>,
     /// Who sent a message; `None` where no rule asks.
     pub(super) prover: Option<Prover>,
     /// How many files wait until their sender can be told.
@@ -36,6 +40,16 @@ pub(super) struct Actor<'a, 'r> {
     pub(super) status: Status,
     /// Commands that are gathered to be claimed together.
     pub(super) group: Vec<Waiting<'a>>,
+}
+
+/// What came of a file.
+pub(super) enum Acted {
+    /// Nothing is to be done with it.
+    Nothing,
+    /// Nobody can tell now.
+    Unclear,
+    /// This was to be done, and was, if it may be now.
+    Tried(Vec<Key>),
 }
 
 impl<'a, 'r> Actor<'a, 'r> {
@@ -55,6 +69,7 @@ impl<'a, 'r> Actor<'a, 'r> {
             records,
             shown: HashSet::new(),
             held: BTreeMap::new(),
+            full: BTreeMap::new(),
             prover: options
                 .orders
                 .auth()
@@ -90,19 +105,19 @@ impl<'a, 'r> Actor<'a, 'r> {
         self.status.add(error.kind());
     }
 
-    /// The way of one file. False if nothing is to be done with it.
-    pub(super) fn act(&mut self, item: Item) -> Result<bool> {
+    /// The way of one file.
+    pub(super) fn act(&mut self, item: Item) -> Result<Acted> {
         let known = match self.look(item) {
             Ok(Some(known)) => Rc::new(known),
-            Ok(None) => return Ok(false),
+            Ok(None) => return Ok(Acted::Nothing),
             Err(error) => {
                 self.trouble(&error);
-                return Ok(true);
+                return Ok(Acted::Unclear);
             }
         };
         let choice = self.choose(&known, true);
         if self.options.explain {
-            return self.explain(&known, &choice).map(|()| true);
+            return self.explain(&known, &choice).map(|()| Acted::Unclear);
         }
         if let Some((rule, why)) = &choice.unproven {
             self.tell_unproven(&About::file(&known.record, Some(&rule.name)), why)?;
@@ -112,7 +127,7 @@ impl<'a, 'r> Actor<'a, 'r> {
             if let Some(why) = &choice.brake {
                 self.tell_braked(&known, why)?;
             }
-            return Ok(false);
+            return Ok(Acted::Nothing);
         }
         let mut before = Vec::new();
         for order in choice.orders {
@@ -121,6 +136,7 @@ impl<'a, 'r> Actor<'a, 'r> {
                     "{}: not moved before rule {name} is done",
                     known.path.display()
                 ));
+                before.push(order.key(&known));
                 continue;
             }
             before.push(order.key(&known));
@@ -132,8 +148,9 @@ impl<'a, 'r> Actor<'a, 'r> {
         }
         if let Some((rule, why)) = &choice.open {
             self.wait_for_proof(&About::file(&known.record, Some(&rule.name)), why.as_deref())?;
+            return Ok(Acted::Unclear);
         }
-        Ok(true)
+        Ok(Acted::Tried(before))
     }
 
     /// The rule of the first of these that is not over: what failed, or is held, may be tried again, and needs the file

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::report;
 use crate::store::ledger::{Again, Claim, Claimed, End, Key, Past, State};
 
@@ -105,6 +105,9 @@ impl<'a> Actor<'a, '_> {
             Some(ledger) => ledger.before(&order.key(known))?,
             None => None,
         };
+        if self.is_held_still(known, order)? {
+            return Ok(None);
+        }
         if let Some(most) = self.too_large(known, order, past) {
             let end = End::because(State::Held, tell::too_large(known.record.size, most));
             if let Some(number) = self.claim(known, order, &[], Some(end))? {
@@ -120,6 +123,29 @@ impl<'a> Actor<'a, '_> {
                 Ok(None)
             }
         }
+    }
+
+    /// True where it was held before, and its rule was found to be full in this run: of thousands that wait each would be
+    /// held anew, and that written down, for each that there is room for.
+    fn is_held_still(&mut self, known: &Known, order: &Order<'_>) -> Result<bool> {
+        let until = order.name().and_then(|name| self.full.get(name)).copied();
+        let (Some(until), Some(ledger)) = (until.filter(|until| *until > Timestamp::now()), &mut self.ledger)
+        else {
+            return Ok(false);
+        };
+        if ledger
+            .before(&order.key(known))?
+            .is_none_or(|past| past.state != State::Held || past.next.is_none())
+        {
+            return Ok(false);
+        }
+        self.status.add(Kind::Temporary);
+        report::detail(format_args!(
+            "{}: held: {} has no room before {until:.0}",
+            known.path.display(),
+            About::of(known, order).rule()
+        ));
+        Ok(true)
     }
 
     /// The rule's limit, where the file is beyond it and nobody asked for it nonetheless; what was begun once was asked
@@ -156,6 +182,7 @@ impl<'a> Actor<'a, '_> {
         match answer {
             Claimed::Ours(number) => return Ok(Some(number)),
             Claimed::Held { number, most, until, news } => {
+                self.full.insert(about.rule_name().to_string(), until);
                 let news = self.options.memory.is_news(number, State::Held) && news;
                 self.hold(about, most, until, news)?;
             }

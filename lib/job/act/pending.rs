@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::record::File;
 use crate::report;
 use crate::store::journal;
 use crate::store::ledger::{Again, End, Key, Past, State};
 
-use super::actor::Actor;
+use super::actor::{Acted, Actor};
 use super::items::Item;
 use super::memory::Round;
 use super::orders::{Chance, Deed};
@@ -57,11 +57,12 @@ impl Actor<'_, '_> {
                 is_complete = false;
                 break;
             }
-            match self.was_settled(&file)? {
+            let (settled, found) = self.was_settled(&file)?;
+            match settled {
                 Settled::ForGood => {}
                 Settled::ForNow => open.push(file),
                 Settled::No if self.is_gone(&file)? || self.was_braked(&file)? => {}
-                Settled::No if self.act(Item::Record(Box::new(file.clone())))? => acted.push(file),
+                Settled::No if self.act_on(&file, &found)? => acted.push(file),
                 Settled::No => {}
             }
             if acted.len() >= TOGETHER {
@@ -87,14 +88,59 @@ impl Actor<'_, '_> {
         Ok(())
     }
 
-    /// Whether there is nothing to do now for a file of the journal: what is unknown is reported. The file is not
-    /// looked at, it may have been moved away.
-    fn was_settled(&mut self, file: &File) -> Result<Settled> {
+    /// False if nothing is to be done with it, until somebody says something else.
+    fn act_on(&mut self, file: &File, found: &Found) -> Result<bool> {
+        let now = Timestamp::now();
+        let waits = found.iter().any(|(_, past)| !past.bars(Again::No, now));
+        match self.act(Item::Record(Box::new(file.clone())))? {
+            Acted::Unclear => Ok(true),
+            Acted::Nothing if waits => self.give_up(file, &[]).map(|()| false),
+            Acted::Nothing => Ok(false),
+            Acted::Tried(keys) if waits => self.give_up(file, &keys).map(|()| true),
+            Acted::Tried(_) => Ok(true),
+        }
+    }
+
+    /// What was to be tried again, and whose rule does not take the file any more: its message has gone, or the
+    /// configuration says something else. Nobody would ever try it, nor say so.
+    fn give_up(&mut self, file: &File, tried: &[Key]) -> Result<()> {
+        if !self.claims() || self.is_over() {
+            return Ok(());
+        }
+        let (message, now) = (file.message.as_ref().map(|message| message.sha256.clone()), Timestamp::now());
+        let orders = &self.options.orders;
+        for Chance { key, rule, .. } in orders.keys(&file.sha256, message) {
+            let past = match &mut self.ledger {
+                Some(ledger) if !tried.contains(&key) => ledger.before(&key)?,
+                _ => None,
+            };
+            let Some(past) = past.filter(|past| !past.bars(Again::No, now)) else { continue };
+            let state = if past.state == State::Later { State::Dead } else { State::Skipped };
+            let why = format!("rule {} does not take it any more; `mail-act --explain` says why", key.rule);
+            let about = About::file(file, rule.map(|rule| rule.name.as_str()));
+            let end = End::because(state, why);
+            self.trouble(&Error::new(
+                Kind::Refused,
+                about.path.display().to_string(),
+                end.why.as_deref().unwrap_or_default(),
+            ));
+            self.settle(past.number, end.clone())?;
+            if state == State::Dead {
+                self.tell_dead(&about, past.number);
+            }
+            self.record(&about, &[], state.word(), &end)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing to do now for a file of the journal, and what the ledger holds of it: what is unknown is
+    /// reported. The file is not looked at, it may have been moved away.
+    fn was_settled(&mut self, file: &File) -> Result<(Settled, Found)> {
         let (settled, found) = self.stands(file)?;
         for (rule, past) in found.iter().filter(|_| settled != Settled::No) {
             self.was_before(&About::file(file, rule.as_deref()), past)?;
         }
-        Ok(settled)
+        Ok((settled, found))
     }
 
     /// The same without a word, and what the ledger holds of it.

@@ -35,7 +35,13 @@ impl<'a> About<'a> {
         About { path: file.path.get().unwrap_or(Path::new("")), file, rule, why: "" }
     }
 
-    fn rule(&self) -> String {
+    /// The rule's name; empty for a command from the command line.
+    pub fn rule_name(&self) -> &'a str {
+        self.rule.unwrap_or_default()
+    }
+
+    /// In words.
+    pub fn rule(&self) -> String {
         self.rule.map_or_else(|| "the command".into(), |rule| format!("rule {rule}"))
     }
 }

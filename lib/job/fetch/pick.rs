@@ -50,7 +50,7 @@ impl Pick {
     /// True if everything that there is has been seen, UIDs up to `next` having been given out.
     pub(super) fn is_old_news(&self, cursor: &Seen, next: u32, now: i64) -> bool {
         let mut seen = self.seen(cursor);
-        cursor.missing().iter().for_each(|group| seen.extend(&group.uids));
+        seen.extend(&missing(cursor));
         next <= seen.first_gap() && !cursor.is_due(now)
     }
 
@@ -95,8 +95,12 @@ impl Pick {
         // `n:*` names the last message even where its UID is below n (RFC 9051 section 9): a search that names none in a
         // mailbox that is not empty did not look.
         if let (None, Some(last)) = (&criteria, listed.last()) {
-            let next = next.unwrap_or(0).max(last.saturating_add(1));
-            picked.verdict = self.verdict(cursor, first..next, &listed, now);
+            let end = next.unwrap_or(0).max(last.saturating_add(1));
+            picked.verdict = self.verdict(cursor, first..end, &listed, now);
+            if next.is_some() {
+                // A server that once said more was wrong.
+                picked.verdict.back.extend(&missing(cursor).common(&Uids::from_range(end, u32::MAX)));
+            }
         }
         if let Some(most) = self.max_size {
             picked.large = larger(imap, first, most, &picked.wanted)?;
@@ -125,8 +129,7 @@ impl Pick {
     /// 2.3.1.1); but not every server shows all that it has at any moment.
     fn verdict(&self, cursor: &Seen, range: Range<u32>, listed: &[u32], now: i64) -> Verdict {
         let listed: Uids = listed.iter().copied().collect();
-        let mut left_out = Uids::default();
-        left_out.insert_range(range.start, range.end.saturating_sub(1));
+        let left_out = Uids::from_range(range.start, range.end.saturating_sub(1));
         cursor.judge(&listed, &left_out.without(&listed).without(&self.seen(cursor)), now)
     }
 
@@ -139,6 +142,13 @@ impl Pick {
             _ => error,
         }
     }
+}
+
+/// All that searches left out so far.
+fn missing(cursor: &Seen) -> Uids {
+    let mut all = Uids::default();
+    cursor.missing().iter().for_each(|group| all.extend(&group.uids));
+    all
 }
 
 fn larger(imap: &mut Imap, first: u32, most: u64, wanted: &[u32]) -> Result<Vec<Skipped>> {

@@ -1,5 +1,6 @@
 //! When a loop looks at everything that is pending again: its time has come, or somebody spoke by hand.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -90,17 +91,25 @@ pub(super) fn ledger_stamp(state: &Path) -> Vec<SystemTime> {
     stamp(std::iter::once(state.join("act/ledger").as_path()))
 }
 
-/// When the next action that failed for now is to be tried again.
+/// When the next action that failed for now is to be tried again, or the next that is held has room: what is held of one
+/// rule waits for the same, and what was held last says for when.
 fn due(plan: &Plan) -> Option<Timestamp> {
     let mut ledger = Ledger::open_existing(&plan.act.state, plan.act.wait).ok()??;
-    let (mut due, now): (Option<Timestamp>, _) = (None, Timestamp::now());
+    let (mut later, mut held, now) = (None, BTreeMap::new(), Timestamp::now());
     let mut look = |entry: Entry| {
-        let waits = matches!(entry.state, State::Later | State::Held) && plan.rules.contains(&entry.key.rule);
-        let next = entry.next.filter(|_| waits).map(|next| if is_due(next, now) { now } else { next });
-        due = due.into_iter().chain(next).min();
+        let Some(next) = entry.next.filter(|_| plan.rules.contains(&entry.key.rule)) else { return };
+        let next = if is_due(next, now) { now } else { next };
+        match entry.state {
+            State::Later => later = later.into_iter().chain([next]).min(),
+            State::Held => {
+                let last = held.entry(entry.key.rule).or_insert(next);
+                *last = next.max(*last);
+            }
+            _ => {}
+        }
     };
     ledger.each_open(&mut look).ok()?;
-    due
+    later.into_iter().chain(held.into_values()).min()
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(super) fn take(text: &str, found: &mut Vec<u32>) -> std::io::Result<()> {
         // QUIRK: `(MODSEQ 17)` at the end, which nobody asked for.
         for word in words.take_while(|word| !word.starts_with('(')) {
             found.push(word.parse().map_err(|_| nonsense())?);
+            // QUIRK: some servers say 0 for none.
+            found.pop_if(|uid| *uid == 0);
         }
     } else if let Some(all) = words.by_ref().skip_while(|word| *word != "ALL").nth(1) {
         if !text.split_ascii_whitespace().any(|word| word == "UID") {
@@ -23,8 +25,8 @@ pub(super) fn take(text: &str, found: &mut Vec<u32>) -> std::io::Result<()> {
             let (first, last) = range.split_once(':').unwrap_or((range, range));
             let (first, last): (u32, u32) =
                 (first.parse().map_err(|_| nonsense())?, last.parse().map_err(|_| nonsense())?);
-            let (first, last) = (first.min(last), first.max(last));
-            if u64::from(last - first) + found.len() as u64 >= MOST {
+            let (first, last) = (first.min(last).max(1), first.max(last));
+            if u64::from(last.saturating_sub(first)) + found.len() as u64 >= MOST {
                 return Err(too_many());
             }
             found.extend(first..=last);
@@ -50,6 +52,9 @@ mod tests {
             ("SEARCH", Some(vec![])),
             ("SEARCH 5 2 (MODSEQ 9)", Some(vec![5, 2])),
             ("SEARCH 5 X", None),
+            ("SEARCH 0 7", Some(vec![7])),
+            ("ESEARCH UID ALL 0", Some(vec![])),
+            ("ESEARCH UID ALL 0:2", Some(vec![1, 2])),
             ("ESEARCH (TAG \"A3\") UID", Some(vec![])),
             ("ESEARCH (TAG \"A3\") UID COUNT 3 ALL 1:2,7 MODSEQ 8", Some(vec![1, 2, 7])),
             ("ESEARCH UID ALL 4", Some(vec![4])),

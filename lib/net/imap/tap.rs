@@ -187,7 +187,8 @@ impl Tap {
         self.from += n;
         if self.partial.len() > LONGEST_LINE {
             let start = self.partial[..12].to_ascii_uppercase();
-            if !start.starts_with(b"* SEARCH") && !start.starts_with(b"* ESEARCH") {
+            let is_found = start.starts_with(b"* SEARCH") || start.starts_with(b"* ESEARCH");
+            if !is_found || !available[..n].is_ascii() {
                 return Err(invalid("the server sent a line of more than 1 MiB"));
             }
             if self.partial.len() > LONGEST_FOUND {

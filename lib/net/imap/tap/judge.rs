@@ -6,7 +6,7 @@ use crate::net::imap::found;
 use crate::report;
 
 use super::response::{drop_or_line, literal};
-use super::{Response, Shared, Tap};
+use super::{Idle, Response, Shared, Tap};
 
 /// No server can do more things.
 const MOST_WORDS: usize = 500;
@@ -24,7 +24,7 @@ impl Tap {
             self.response = self.classify(&mut line)?;
         }
         if self.response != Response::None {
-            self.measure.said(line.len() as u64)?;
+            self.count(line.len() as u64)?;
         }
         match self.response {
             Response::None => {
@@ -34,7 +34,7 @@ impl Tap {
             Response::Text => self.response = Response::None,
             Response::Dropped => match literal(&line)? {
                 Some((_, size)) => {
-                    self.measure.said(size)?;
+                    self.count(size)?;
                     self.state = drop_or_line(size);
                 }
                 None => self.response = Response::None,
@@ -42,6 +42,12 @@ impl Tap {
             Response::Fetch | Response::Collected => self.collect(&line)?,
         }
         Ok(())
+    }
+
+    /// While IDLE runs nothing is kept, and it ends in time.
+    fn count(&mut self, octets: u64) -> io::Result<()> {
+        let waits = matches!(self.shared.borrow().idle, Idle::Waits(_));
+        if waits { Ok(()) } else { self.measure.said(octets) }
     }
 
     fn trace(&self, line: &[u8]) {
