@@ -170,6 +170,22 @@ impl Dir {
             .map_err(|why| Error::writing(&path, why))
     }
 
+    /// Writes over the bytes of a file that is there, which needs no room on a full disk; what is left of longer ones
+    /// becomes spaces. A reader may see half of it, and nothing is synced.
+    pub fn overwrite_soon(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        let path = self.at(name);
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let written = rustix::fs::openat(&*self.handle, name, flags, Mode::empty());
+        let written = written.map_err(io::Error::from).map(File::from).and_then(|file| {
+            let length = file.metadata()?.len() as usize;
+            let mut all = bytes.to_vec();
+            all.resize(length.max(bytes.len()), b' ');
+            step("overwrite", || file.write_all_at(&all, 0))
+        });
+        written.map_err(|why| Error::writing(&path, why))
+    }
+
     /// The names in it, unsorted, without `.` and `..`.
     pub fn names(&self) -> Result<Vec<std::ffi::OsString>> {
         let mut names = Vec::new();

@@ -73,11 +73,14 @@ pub fn is_held(state: &Dir, name: &str) -> bool {
     state.has(lock_name(name)) && Lock::take(state, &lock_name(name), Duration::ZERO).is_err()
 }
 
-/// Writes the heartbeat. It is whole for every reader; a power cut may take it, it is soon written anew.
+/// Writes the heartbeat. It is whole for every reader; a power cut may take it, it is soon written anew. On a full disk it
+/// is written over the last one: what nobody can tell of a full disk is worse than one that is read half.
 pub fn write(state: &Dir, beat: &Heartbeat) -> Result<()> {
     let text = serde_json::to_vec(beat)
         .map_err(|why| Error::new(Kind::Internal, "cannot write a heartbeat", why))?;
-    state.replace_soon(&file_name(&beat.name), &text, 0o600)
+    let name = file_name(&beat.name);
+    let replaced = state.replace_soon(&name, &text, 0o600);
+    replaced.or_else(|error| state.overwrite_soon(&name, &text).map_err(|_| error))
 }
 
 /// The last heartbeat of a loop; `None` if it never ran, or what is there cannot be read.

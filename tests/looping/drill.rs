@@ -100,3 +100,29 @@ fn a_burst_is_handled_whole() {
     run.signal(Signal::TERM);
     assert_eq!(run.wait().lines().len(), many);
 }
+
+#[test]
+fn a_password_that_was_changed_on_the_server_is_told_and_taken_when_it_is_right_again() {
+    let home = Home::new("print");
+    home.bench.deliver_pdf("one");
+    let mut run = home.run();
+    assert!(run.line().ends_with("/in/one.pdf"));
+    let port = |url: &str| url.rsplit(':').next().unwrap().to_owned();
+    let (imap, smtp) = (port(&home.server.imap), port(&home.server.smtp));
+    home.server.kill();
+    let words =
+        ["-C", "server", "--user", "me@by.example:changed", "--imap-port", &imap, "--smtp-port", &smtp];
+    let mut again = home.bench.cmd("mail-sandbox").args(words).spawn();
+    while !again.line().starts_with("CA=") {}
+    home.bench.deliver_pdf("two");
+    run.signal(Signal::USR1);
+    // The only account of this loop: there is nothing left to do, and its end says so.
+    let ran = run.wait();
+    assert_eq!(ran.status, Some(77), "{}", ran.shown());
+    assert_eq!(ran.err_text().matches("given up").count(), 1, "it is tried once: {}", ran.shown());
+    assert_eq!(home.status(), 2);
+    home.bench.write("password", "changed\n");
+    let mut run = home.run();
+    assert!(run.line().ends_with("/in/two.pdf"));
+    until("all is well", || home.status() == 0);
+}

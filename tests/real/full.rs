@@ -48,3 +48,24 @@ fn a_loop_waits_for_room_and_goes_on() {
     let history = bench.cmd("mail-loop").args(["history", "--json", "--is", "done"]).run().ok().json();
     assert_eq!(history.len(), MESSAGES);
 }
+
+#[test]
+#[ignore = "needs root: run tests/run"]
+fn a_state_directory_without_room_hides_no_trouble() {
+    let bench = Bench::new();
+    let _disk = SmallDisk::at(&bench, "home/.local/state", "256k");
+    let server = bench.sandbox();
+    bench.configure("me@by.example", &server.smtp, &server.imap, "print", "");
+    let status = || bench.cmd("mail-loop").arg("status").run();
+    let run = bench.cmd("mail-loop").arg("run").spawn();
+    until("it lives", || status().status == Some(0));
+    let filled = bench.sh("cat /dev/zero > ~/.local/state/filler").run();
+    assert!(filled.err_text().contains("No space left"), "{}", filled.shown());
+    server.kill();
+    until("that the server has gone is told", || {
+        let stands = status();
+        stands.status == Some(1) && stands.out_text().contains("school at imap://")
+    });
+    run.signal(Signal::TERM);
+    run.wait();
+}

@@ -39,6 +39,8 @@ const TICK: Duration = Duration::from_secs(15);
 const COMMANDS: Duration = Duration::from_millis(3500);
 /// After this long we end, whatever still runs: what it left is taken up by the next run.
 const END: Duration = Duration::from_millis(4700);
+// Service managers and their users are promised five seconds.
+const _: () = assert!(COMMANDS.as_millis() < END.as_millis() && END.as_millis() < 5000);
 
 /// Runs the loops until we are asked to end, or until nothing is left that could work.
 ///
