@@ -7,6 +7,9 @@ use std::str::FromStr;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uids(Vec<(u32, u32)>);
 
+/// So many ranges are added to another set one by one.
+const FEW: usize = 8;
+
 impl Uids {
     /// All from `first` to `last`, both included; none if they are the wrong way round.
     pub fn from_range(first: u32, last: u32) -> Uids {
@@ -35,8 +38,23 @@ impl Uids {
 
     /// Adds all of another set.
     pub fn extend(&mut self, other: &Uids) {
-        for (first, last) in &other.0 {
-            self.insert_range(*first, *last);
+        if other.0.len() <= FEW {
+            return other.0.iter().for_each(|(first, last)| self.insert_range(*first, *last));
+        }
+        // One by one, many would each move what is behind them.
+        let (mut ours, mut theirs) =
+            (std::mem::take(&mut self.0).into_iter().peekable(), other.0.iter().copied().peekable());
+        loop {
+            let next = match (ours.peek(), theirs.peek()) {
+                (Some(one), Some(other)) if one <= other => ours.next(),
+                (_, Some(_)) => theirs.next(),
+                _ => ours.next(),
+            };
+            let Some((first, last)) = next else { return };
+            match self.0.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => self.0.push((first, last)),
+            }
         }
     }
 
@@ -199,6 +217,10 @@ mod tests {
                 let both: Uids = a.iter().copied().filter(|uid| b.contains(uid)).collect();
                 prop_assert_eq!(first.without(&second), only);
                 prop_assert_eq!(first.common(&second), both);
+                let mut all = first.clone();
+                all.extend(&second);
+                let any: Uids = a.iter().chain(&b).copied().collect();
+                prop_assert_eq!(all, any);
             }
         }
     }

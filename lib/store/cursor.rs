@@ -59,6 +59,8 @@ struct Head {
 const COMPACT_BEYOND: usize = 1000;
 /// So are more octets: reading them takes time in every run.
 const COMPACT_OCTETS: usize = 64 << 10;
+/// So many lines, and one for each group of what is missing, are not worth it.
+const MORE_LINES: usize = 16;
 
 impl Deref for Cursor {
     type Target = Seen;
@@ -157,7 +159,9 @@ impl Cursor {
 
     /// Writes a long file anew, so that the next run reads a short one.
     pub fn tidy(&mut self) -> Result<()> {
-        match self.lines > COMPACT_BEYOND || self.octets > COMPACT_OCTETS {
+        // Where many UIDs are missing even the shortest form is long; writing it anew in each run would not help.
+        let has_grown = self.lines > self.seen.missing.len() + MORE_LINES;
+        match self.lines > COMPACT_BEYOND || (self.octets > COMPACT_OCTETS && has_grown) {
             true => self.compact(),
             false => Ok(()),
         }
@@ -232,6 +236,29 @@ mod tests {
 
     fn open(dir: &Dir) -> Cursor {
         Cursor::open(dir, "s", "school", "INBOX", Duration::from_secs(10)).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_shorter_is_not_written_anew() {
+        use std::os::unix::fs::MetadataExt;
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let mut cursor = open(&dir);
+        cursor.renew(5).unwrap();
+        let every_other = |first| (first..60_000).step_by(2).collect::<Uids>();
+        let missing = vec![Missing { uids: every_other(2), times: 1, at: 88 }];
+        cursor.note(&Verdict { missing, ..Verdict::default() }).unwrap();
+        cursor.take(&every_other(1), Vec::new()).unwrap();
+        drop(cursor);
+        let file = || std::fs::metadata(dir.at("mailloop-cursor-s")).unwrap().ino();
+        drop(open(&dir));
+        let before = file();
+        drop(open(&dir));
+        assert_eq!(file(), before);
+        for uid in 70_000..70_100 {
+            open(&dir).take(&Uids::from_iter([uid]), Vec::new()).unwrap();
+        }
+        assert_ne!(file(), before, "what has grown is");
     }
 
     #[test]

@@ -74,12 +74,12 @@ fn a_search_that_finds_nothing_at_all_says_nothing() {
     comes(&bench, &fake, &[], 3);
 }
 
-/// The newest message and others were expunged before we came: that costs a look now and then, and then none.
+/// Some were expunged before we came: that costs a look now and then, and then none.
 #[test]
 fn holes_cost_nothing_once_they_are_known() {
     let (bench, fake) = inbox(9);
-    fake.change(|state| [2, 5, 9].map(|uid| state.boxes.get_mut("INBOX").unwrap().messages.remove(&uid)));
-    comes(&bench, &fake, &[], 6);
+    fake.change(|state| [2, 5].map(|uid| state.boxes.get_mut("INBOX").unwrap().messages.remove(&uid)));
+    comes(&bench, &fake, &[], 7);
     let searches = || fake.count("SEARCH");
     assert_eq!(searches(), 1);
     comes(&bench, &fake, &[], 0);
@@ -140,4 +140,68 @@ fn a_next_uid_that_is_none_is_forgotten() {
     assert_eq!(fake.count("SEARCH"), searches, "nothing is left to be looked for");
     fake.add("INBOX", "four\r\n");
     comes(&bench, &fake, &[], 1);
+}
+
+/// The newest was expunged, or the server is wrong about its next UID: what may still come is never given up.
+#[test]
+fn what_lies_above_the_last_message_is_never_gone() {
+    let (bench, fake) = inbox(3);
+    fake.change(|state| state.next = Some(1000));
+    comes(&bench, &fake, &[], 3);
+    let searches = fake.count("SEARCH");
+    comes(&bench, &fake, &[], 0);
+    assert_eq!(fake.count("SEARCH"), searches, "nothing is new: nothing is looked for");
+    for _ in 0..6 {
+        time_passes(&bench);
+        comes(&bench, &fake, &[], 0);
+    }
+    [4, 5].map(|_| fake.add("INBOX", "more\r\n"));
+    time_passes(&bench);
+    comes(&bench, &fake, &[], 2);
+}
+
+#[test]
+fn a_next_uid_that_cannot_be_is_not_believed() {
+    for (next, words) in [(0, &[][..]), (1, &["*"]), (3, &["*"]), (3, &[])] {
+        let (bench, fake) = inbox(3);
+        fake.change(|state| state.next = Some(next));
+        comes(&bench, &fake, words, 3);
+        fake.add("INBOX", "four\r\n");
+        comes(&bench, &fake, words, 1);
+    }
+}
+
+/// As [`an_empty_mailbox_of_another_uidvalidity_changes_nothing`], for who stays.
+#[test]
+fn who_stays_believes_no_empty_mailbox_either() {
+    let (bench, fake) = inbox(3);
+    comes(&bench, &fake, &[], 3);
+    for file in bench.files("m/new") {
+        std::fs::remove_file(bench.path("m/new").join(file)).unwrap();
+    }
+    let before = fake.change(|state| {
+        state.validity = 9;
+        std::mem::take(state.boxes.get_mut("INBOX").unwrap())
+    });
+    let running = fake.fetch(&bench).arg("--idle=1s").timeout(60).spawn();
+    fake.until("two looks", |state| state.heard.iter().filter(|line| line.ends_with(" IDLE")).count() > 1);
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+    fake.change(|state| {
+        state.validity = 7;
+        state.boxes.insert("INBOX".into(), before);
+    });
+    comes(&bench, &fake, &[], 0);
+}
+
+/// Where `--since` leaves some out nothing can be judged: that does not cost a search in each run.
+#[test]
+fn what_is_due_waits_for_a_run_that_can_judge() {
+    let (bench, fake) = inbox(5);
+    leave_out(&fake, [2, 4]);
+    comes(&bench, &fake, &[], 3);
+    time_passes(&bench);
+    let searches = fake.count("SEARCH");
+    comes(&bench, &fake, &["--since", "2020-01-01"], 0);
+    assert_eq!(fake.count("SEARCH"), searches);
 }

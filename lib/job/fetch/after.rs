@@ -141,7 +141,7 @@ pub(super) fn settle(fetcher: &mut Fetcher<'_>, name: &str, group: &mut Group) -
         return Err(fetcher.wrong(name, Kind::Temporary, "its UIDVALIDITY has just changed; run it again"));
     }
     if after.takes_away() && !fetcher.options.yes {
-        brake(fetcher, name, go.len(), opened.exists as usize)?;
+        brake(fetcher, name, go.len(), opened.exists.unwrap_or_default() as usize)?;
     }
     for piece in go.chunks(TOGETHER) {
         let uids: Uids = piece.iter().copied().collect();

@@ -26,7 +26,7 @@ impl Fetcher<'_> {
         let seen = seen.under(self.uidvalidity(name, &opened)?);
         let picked = match self.is_old_news(&seen, &opened) {
             true => Picked::default(),
-            false => self.options.pick.look(&mut self.imap, &seen, opened.uidnext)?,
+            false => self.options.pick.look(&mut self.imap, &seen, opened.next())?,
         };
         let described = self.imap.describe(&picked.all().collect())?;
         let described = described.into_iter().map(|one| (one.uid, one)).collect();

@@ -59,7 +59,7 @@ impl Fetcher<'_> {
         let is_old = |next| self.options.pick.is_old_news(seen, next, now);
         seen.uidvalidity() == stands.uidvalidity
             && stands.uidvalidity.is_some_and(|number| number != 0)
-            && (stands.exists == 0 || stands.uidnext.is_some_and(is_old))
+            && (stands.exists == Some(0) || stands.next().is_some_and(is_old))
     }
 
     fn look(&mut self, name: &str, group: &mut Group, out: &Out<'_, '_>) -> Result<Status> {
@@ -67,7 +67,7 @@ impl Fetcher<'_> {
         let uidvalidity = self.uidvalidity(name, &opened)?;
         let before = group.cursor.uidvalidity();
         if let Some(before) = before.filter(|before| *before != uidvalidity) {
-            if opened.exists == 0 {
+            if opened.exists == Some(0) {
                 // A server that has lost sight of its mail makes a new mailbox, and the old one may be back tomorrow.
                 return Ok(Status::DONE);
             }
@@ -84,7 +84,7 @@ impl Fetcher<'_> {
             return Ok(Status::DONE);
         }
         self.unlooked = false;
-        let picked = self.options.pick.look(&mut self.imap, &group.cursor, opened.uidnext)?;
+        let picked = self.options.pick.look(&mut self.imap, &group.cursor, opened.next())?;
         self.fetch(name, group, picked, out)
     }
 
@@ -152,7 +152,7 @@ impl Fetcher<'_> {
         match &self.open {
             // A lasting session hears of what is new, but not of the next UID.
             Some((open, opened, _)) if open == name => {
-                Ok(Opened { uidnext: None, exists: 1, ..opened.clone() })
+                Ok(Opened { uidnext: None, exists: self.imap.exists(), ..opened.clone() })
             }
             _ => self.open_anew(name),
         }

@@ -51,7 +51,8 @@ impl Pick {
     pub(super) fn is_old_news(&self, cursor: &Seen, next: u32, now: i64) -> bool {
         let mut seen = self.seen(cursor);
         seen.extend(&missing(cursor));
-        next <= seen.first_gap() && !cursor.is_due(now)
+        // Where criteria leave some out nothing can be judged, however due it is.
+        next <= seen.first_gap() && (self.criteria().is_some() || !cursor.is_due(now))
     }
 
     /// The lowest UID that may be wanted, or is to be looked for again.
@@ -96,7 +97,7 @@ impl Pick {
         // mailbox that is not empty did not look.
         if let (None, Some(last)) = (&criteria, listed.last()) {
             let end = next.unwrap_or(0).max(last.saturating_add(1));
-            picked.verdict = self.verdict(cursor, first..end, &listed, now);
+            picked.verdict = self.verdict(cursor, first..end, &listed, *last, now);
             if next.is_some() {
                 // A server that once said more was wrong.
                 picked.verdict.back.extend(&missing(cursor).common(&Uids::from_range(end, u32::MAX)));
@@ -125,12 +126,13 @@ impl Pick {
         Ok(picked)
     }
 
-    /// What follows from a search of this range. A UID that was given out is listed, or gone for good (RFC 9051 section
-    /// 2.3.1.1); but not every server shows all that it has at any moment.
-    fn verdict(&self, cursor: &Seen, range: Range<u32>, listed: &[u32], now: i64) -> Verdict {
+    /// What follows from a search of this range, `last` being the last message. A UID that was given out is listed, or
+    /// gone for good (RFC 9051 section 2.3.1.1); but not every server shows all that it has at any moment, and that UIDs
+    /// above the last one were given out is only what it says.
+    fn verdict(&self, cursor: &Seen, range: Range<u32>, listed: &[u32], last: u32, now: i64) -> Verdict {
         let listed: Uids = listed.iter().copied().collect();
         let left_out = Uids::from_range(range.start, range.end.saturating_sub(1));
-        cursor.judge(&listed, &left_out.without(&listed).without(&self.seen(cursor)), now)
+        cursor.judge(&listed, &left_out.without(&listed).without(&self.seen(cursor)), last, now)
     }
 
     /// A server that does not understand a search with our user's words in it is not to blame.

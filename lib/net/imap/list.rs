@@ -96,11 +96,11 @@ fn name_of(value: &Value, utf8: bool) -> Option<String> {
 }
 
 fn status(items: &[Value]) -> Opened {
-    let mut opened = Opened { uidvalidity: None, uidnext: None, exists: 0 };
+    let mut opened = Opened { uidvalidity: None, uidnext: None, exists: None };
     for pair in items.chunks_exact(2) {
         let (name, number) = (pair[0].text().unwrap_or_default().to_ascii_uppercase(), pair[1].number());
         match name.as_str() {
-            "MESSAGES" => opened.exists = number.unwrap_or(0),
+            "MESSAGES" => opened.exists = number,
             "UIDNEXT" => opened.uidnext = number,
             "UIDVALIDITY" => opened.uidvalidity = number,
             _ => {}
@@ -129,7 +129,7 @@ mod tests {
         let listed = names.all;
         let names: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["INBOX", "a\"b", "日本語"]);
-        let inbox = Opened { uidvalidity: Some(3), uidnext: Some(18), exists: 17 };
+        let inbox = Opened { uidvalidity: Some(3), uidnext: Some(18), exists: Some(17) };
         assert_eq!((listed[0].status.as_ref(), listed[0].delimiter.as_deref()), (Some(&inbox), Some("/")));
         assert_eq!(listed[1].delimiter, None);
     }

@@ -27,7 +27,7 @@ impl Imap {
         // The EXISTS of the opening itself is no news.
         shared.news = false;
         let (uidvalidity, uidnext) = shared.numbers;
-        Ok(Opened { uidvalidity, uidnext, exists: shared.exists.unwrap_or_default() })
+        Ok(Opened { uidvalidity, uidnext, exists: shared.exists })
     }
 
     /// The UIDs from `first` on that fit `criteria` (SEARCH keys, RFC 9051 section 6.4.4), ascending; and the last one of

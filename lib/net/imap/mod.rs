@@ -56,10 +56,17 @@ pub struct Imap {
 pub struct Opened {
     /// Changes when UIDs start anew (RFC 9051 section 2.3.1.1); `None` or 0 means that UIDs mean nothing.
     pub uidvalidity: Option<u32>,
-    /// The next UID that will be given out, where the server says so.
+    /// The next UID that will be given out, as the server says; see [`Opened::next`].
     pub uidnext: Option<u32>,
-    /// How many messages there are.
-    pub exists: u32,
+    /// How many messages there are, where the server says so.
+    pub exists: Option<u32>,
+}
+
+impl Opened {
+    /// The next UID that will be given out, where it can be believed: there are no more messages than UIDs below it.
+    pub fn next(&self) -> Option<u32> {
+        self.uidnext.filter(|next| self.exists.is_some_and(|exists| *next > exists))
+    }
 }
 
 /// A mailbox as a LIST names it.

@@ -12,6 +12,11 @@ impl Imap {
         self.shared.borrow().news
     }
 
+    /// How many messages the open mailbox has now, where the server said so.
+    pub fn exists(&self) -> Option<u32> {
+        self.shared.borrow().exists
+    }
+
     /// True if the last command was answered with NO or BAD.
     fn is_refused(&self) -> bool {
         let status = self.shared.borrow().status.to_ascii_uppercase();

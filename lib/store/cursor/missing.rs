@@ -43,8 +43,10 @@ pub struct Verdict {
     pub back: Uids,
 }
 
-/// Judges what a search listed and left out, `known` being what was missing before.
-pub(super) fn judge(known: &[Missing], listed: &Uids, left_out: &Uids, now: i64) -> Verdict {
+/// Judges what a search listed and left out, `known` being what was missing before. What lies above `last`, the last
+/// message, is never gone: it may be still to come.
+pub(super) fn judge(known: &[Missing], listed: &Uids, left_out: &Uids, last: u32, now: i64) -> Verdict {
+    let above = Uids::from_range(last.saturating_add(1), u32::MAX);
     let mut verdict = Verdict::default();
     let mut new = left_out.clone();
     for group in known {
@@ -56,7 +58,13 @@ pub(super) fn judge(known: &[Missing], listed: &Uids, left_out: &Uids, now: i64)
         }
         match usize::from(group.times) < PAUSES.len() {
             true => verdict.missing.push(Missing { uids: again, times: group.times + 1, at: now }),
-            false => verdict.gone.extend(&again),
+            false => {
+                verdict.gone.extend(&again.without(&above));
+                let uids = again.common(&above);
+                if !uids.is_empty() {
+                    verdict.missing.push(Missing { uids, times: group.times, at: now });
+                }
+            }
         }
     }
     if !new.is_empty() {
@@ -85,7 +93,7 @@ mod tests {
     fn gone_after_four_times_over_a_day() {
         let (mut groups, mut now, mut looks) = (Vec::new(), 1_000_000, 0);
         loop {
-            let verdict = judge(&groups, &set("1,9"), &set("2:8"), now);
+            let verdict = judge(&groups, &set("1,9"), &set("2:8"), 9, now);
             if !verdict.gone.is_empty() {
                 assert_eq!((verdict.gone, verdict.missing), (set("2:8"), Vec::new()));
                 break;
@@ -94,7 +102,7 @@ mod tests {
             groups = verdict.missing;
             assert_eq!((groups.len(), groups[0].times), (1, looks));
             // Looks in between count for nothing.
-            assert_eq!(judge(&groups, &set("1,9"), &set("2:8"), now + 60), Verdict::default());
+            assert_eq!(judge(&groups, &set("1,9"), &set("2:8"), 9, now + 60), Verdict::default());
             assert_eq!(groups[0].rests(now + 60), looks > 1);
             while !groups[0].is_due(now) {
                 now += 60;
@@ -106,9 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn what_may_still_come_is_never_gone() {
+        let groups = [Missing { uids: set("2:8"), times: 3, at: 0 }];
+        let verdict = judge(&groups, &set("5"), &set("2:4,6:8"), 5, 90_000);
+        assert_eq!(verdict.gone, set("2:4"));
+        assert_eq!(verdict.missing, [Missing { uids: set("6:8"), times: 3, at: 90_000 }]);
+    }
+
+    #[test]
     fn who_comes_back_begins_anew() {
         let groups = [Missing { uids: set("2:8"), times: 3, at: 0 }];
-        let verdict = judge(&groups, &set("1,4"), &set("2:3,5:12"), 90_000);
+        let verdict = judge(&groups, &set("1,4"), &set("2:3,5:12"), 20, 90_000);
         assert_eq!((verdict.back, verdict.gone), (set("4"), set("2:3,5:8")));
         assert_eq!(verdict.missing, [Missing { uids: set("9:12"), times: 1, at: 90_000 }]);
         let mut groups = groups.to_vec();

@@ -226,8 +226,8 @@ impl Seen {
     }
 
     /// What follows from a search that listed these UIDs and left those out; nothing is remembered by that.
-    pub fn judge(&self, listed: &Uids, left_out: &Uids, now: i64) -> Verdict {
-        missing::judge(&self.missing, listed, left_out, now)
+    pub fn judge(&self, listed: &Uids, left_out: &Uids, last: u32, now: i64) -> Verdict {
+        missing::judge(&self.missing, listed, left_out, last, now)
     }
 
     /// What was passed over and not taken since.
