@@ -155,7 +155,7 @@ fn what_lies_above_the_last_message_is_never_gone() {
         time_passes(&bench);
         comes(&bench, &fake, &[], 0);
     }
-    [4, 5].map(|_| fake.add("INBOX", "more\r\n"));
+    (0..2).for_each(|_| _ = fake.add("INBOX", "more\r\n"));
     time_passes(&bench);
     comes(&bench, &fake, &[], 2);
 }
