@@ -90,14 +90,18 @@ pub struct Login {
 /// The limit for a single wait where nothing else is asked for.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A time such as `30s`, `5m`, `1h30m`, `2 days`.
+/// What is longer is read as this, a thousand years: added to the present it is still a time that every clock can tell.
+const LONGEST: Duration = Duration::from_secs(365_250 * 24 * 3600);
+
+/// A time such as `30s`, `5m`, `1h30m`, `2 days`; what is longer than a thousand years is read as that.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text
         .trim()
         .parse()
         .or_else(|_| days(text).ok_or(()))
         .map_err(|()| format!("{text:?} is no time; write 30s, 5m, 1h30m or 2d"))?;
-    Duration::try_from(span).map_err(|_| format!("{text:?} is negative"))
+    let time = Duration::try_from(span).map_err(|_| format!("{text:?} is negative"))?;
+    Ok(time.min(LONGEST))
 }
 
 /// The same where no time at all makes no sense: a limit for a wait, a pause between two questions.
@@ -186,6 +190,9 @@ mod tests {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
         assert!(duration("0s").is_ok() && some_time("0s").is_err() && some_time("1ms").is_ok());
+        assert_eq!(duration("200000d"), Ok(Duration::from_secs(200_000 * 86_400)));
+        let longest = some_time("9223372036854775807s").unwrap();
+        assert!(std::time::Instant::now().checked_add(longest * 4).is_some());
         assert!(duration("soon").is_err() && duration("-5s").is_err());
     }
 }

@@ -26,10 +26,13 @@ fn glancing(
     asleep: impl Fn() -> Duration,
 ) -> io::Result<Woken> {
     let (begun, mut slept) = (Instant::now(), asleep());
+    // A call that ended an earlier wait is none for this one.
+    let called_before = was_called();
     loop {
         let left = limit.saturating_sub(begun.elapsed());
         let woken = wait(left.min(GLANCE))?;
-        if woken != Woken::Late || left <= GLANCE || was_called() || has_slept(slept, asleep()) {
+        let called = was_called() && !called_before;
+        if woken != Woken::Late || left <= GLANCE || called || has_slept(slept, asleep()) {
             return Ok(woken);
         }
         slept = asleep();
@@ -51,6 +54,7 @@ fn time_asleep() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Task, as_task, closed_to_calls, open_to_calls};
     use super::*;
     use std::cell::Cell;
 
@@ -86,5 +90,33 @@ mod tests {
             let woken = glancing(Duration::from_secs(3600), piece, asleep).unwrap();
             assert_eq!((woken, waited.get()), (ends, pieces));
         }
+    }
+
+    #[test]
+    fn a_call_ends_the_wait_it_came_in_and_no_later_one() {
+        let task = Task::new().unwrap();
+        let long_wait = || {
+            let pieces = Cell::new(0);
+            let piece = |_| {
+                pieces.set(pieces.get() + 1);
+                // A call that may end the wait does so at once; nothing else is waited for.
+                let woken = wait(&[], Duration::ZERO)?;
+                Ok(if pieces.get() == 5 { Woken::Ready } else { woken })
+            };
+            let woken = glancing(Duration::from_secs(600), piece, || Duration::ZERO).unwrap();
+            (woken, pieces.get())
+        };
+        as_task(&task, || {
+            task.call();
+            assert_eq!((open_to_calls(long_wait), was_called()), ((Woken::Late, 1), true));
+            assert_eq!((long_wait(), was_called()), ((Woken::Ready, 5), true), "after it");
+            assert_eq!(closed_to_calls(long_wait), (Woken::Ready, 5));
+            task.call();
+            let inside = open_to_calls(|| {
+                (closed_to_calls(long_wait), long_wait(), closed_to_calls(long_wait), long_wait())
+            });
+            let (whole, ended) = ((Woken::Ready, 5), (Woken::Late, 1));
+            assert_eq!(inside, (whole, ended, whole, whole));
+        });
     }
 }

@@ -203,7 +203,7 @@ fn an_account_that_is_given_up_says_so_at_once() {
     running.wait().fails(77);
 }
 
-/// Another client took the place of the first connection: one of the others gives up its own.
+/// Another client took the place of the first connection: one of the others gives up its own, and no mailbox asks for one.
 #[test]
 fn a_first_connection_that_finds_no_room_gets_that_of_another() {
     let (bench, fake) = (Bench::new(), Fake::new(&["INBOX", "a"]));
@@ -216,6 +216,13 @@ fn a_first_connection_that_finds_no_room_gets_that_of_another() {
     assert!(running.line().contains("m/new/"));
     fake.add("a", "two\r\n");
     assert!(running.line().contains("m/.a/new/"));
+    // Those that it takes until there is room.
+    let refused = fake.state().refused;
+    for text in ["three\r\n", "four\r\n", "five\r\n"] {
+        fake.add("b", text);
+        assert!(running.line().contains("m/.b/new/"));
+    }
+    assert_eq!(fake.state().refused, refused, "a new mailbox asked");
     end(running);
 }
 

@@ -102,7 +102,14 @@ impl Stay<'_, '_, '_> {
         let Some((mut fetcher, _with)) = self.enter()? else { return Ok(Own::NoRoom) };
         without.set(false);
         fetcher.only = Some(target.clone());
-        self.stay_on(fetcher, None)
+        let ended = self.stay_on(fetcher, None)?;
+        // Who is called makes room for the first connection: the server grants no more than there are without this one.
+        if matches!(ended, Own::NoRoom) && stop::was_called() {
+            let with = self.with.load(Ordering::SeqCst).saturating_sub(1);
+            let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+            *full = Some(Full { since: Instant::now(), with });
+        }
+        Ok(ended)
     }
 
     /// Connects, one mailbox at a time; `None` where the server grants no more connections. After it has said so it is
