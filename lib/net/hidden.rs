@@ -1,7 +1,8 @@
 //! What must not be shown: a secret and what is said with it to log in, however a server gives them back.
 //!
 //! Whoever sees a server's words (errors, records, heartbeats, the trace) sees them with these taken out: as they are,
-//! in any case of letters, as they stand in a quoted string, and in base64, alone or as part of something longer.
+//! in any case of letters, as they stand in a quoted string, and in base64, alone or as part of something longer. The words
+//! that every server says, tag, status and the name of a code, stay: a secret that is like them is not told by them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -16,6 +17,20 @@ const COVER: &str = "(secret)";
 const LONGEST: usize = 2000;
 /// Fewer characters of base64 say nothing, and occur by chance.
 const SHORTEST: usize = 3;
+/// A shorter secret is part of too many words to be taken out of them: it is taken out where it is one.
+const SHORTEST_PART: usize = 4;
+/// How a status line begins behind its tag (RFC 9051 section 7.1).
+const STATUSES: &[&str] = &["ok", "no", "bad", "bye", "preauth"];
+/// The names of codes in status lines (RFC 3501, 3502, 4315, 4467, 4978, 5162, 5182, 5530, 7888, 8474).
+#[rustfmt::skip]
+const CODES: &[&str] = &[
+    "alert", "alreadyexists", "appenduid", "authenticationfailed", "authorizationfailed", "badcharset", "badurl",
+    "cannot", "capability", "clientbug", "closed", "compressionactive", "contactadmin", "copyuid", "corruption",
+    "expired", "expungeissued", "haschildren", "highestmodseq", "in-use", "inuse", "limit", "mailboxid", "modified",
+    "nomodseq", "nonexistent", "noperm", "notsaved", "overquota", "parse", "permanentflags", "privacyrequired",
+    "read-only", "read-write", "serverbug", "toobig", "trycreate", "uidnext", "uidnotsticky", "uidvalidity",
+    "unavailable", "unknown-cte", "unseen",
+];
 
 /// Texts that are taken out; none by default.
 #[derive(Default)]
@@ -24,8 +39,18 @@ pub(super) struct Hidden(Vec<Pattern>);
 struct Pattern {
     /// In lower case.
     text: Zeroizing<String>,
-    /// It may be part of something longer, which goes with it.
-    is_base64: bool,
+    part: Part,
+}
+
+/// Of what a text may be a part.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    /// Of anything.
+    Plain,
+    /// Of no word.
+    Word,
+    /// Of something longer, which goes with it.
+    Base64,
 }
 
 impl Hidden {
@@ -56,7 +81,12 @@ impl Hidden {
 
     fn add(&mut self, text: &str, is_base64: bool) {
         if !text.is_empty() {
-            self.0.push(Pattern { text: Zeroizing::new(text.to_ascii_lowercase()), is_base64 });
+            let part = match is_base64 {
+                true => Part::Base64,
+                false if text.chars().count() < SHORTEST_PART => Part::Word,
+                false => Part::Plain,
+            };
+            self.0.push(Pattern { text: Zeroizing::new(text.to_ascii_lowercase()), part });
         }
     }
 
@@ -68,6 +98,8 @@ impl Hidden {
         let lower = Zeroizing::new(text.to_ascii_lowercase());
         let mut found: Vec<Range<usize>> =
             self.0.iter().flat_map(|pattern| pattern.places(lower.as_bytes())).collect();
+        let common = common(&lower);
+        found.retain(|place| place.end > common);
         if found.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -107,7 +139,10 @@ impl Pattern {
                 continue;
             }
             let (mut start, mut end) = (at, at + self.text.len());
-            if self.is_base64 {
+            if self.part == Part::Word && (is_within_word(text, start) || is_within_word(text, end)) {
+                continue;
+            }
+            if self.part == Part::Base64 {
                 let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
                 start -= text[..at].iter().rev().take_while(|byte| is_part(byte)).count();
                 end += text[end..].iter().take_while(|byte| is_part(byte)).count();
@@ -116,6 +151,34 @@ impl Pattern {
         }
         places
     }
+}
+
+/// True if what stands before and after this place is one word.
+fn is_within_word(text: &[u8], at: usize) -> bool {
+    let is_word =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii());
+    is_word(text[..at].last()) && is_word(text.get(at))
+}
+
+/// So far this line (in lower case) holds nothing but what every server says: tag, status, the name of a code.
+fn common(line: &str) -> usize {
+    let rest = match line.split_once(' ') {
+        Some((tag, rest)) if is_tag(tag) => rest,
+        _ => line,
+    };
+    let end = rest.find([' ', '\r', '\n']).unwrap_or(rest.len());
+    let Some((status, text)) = rest.split_at_checked(end).filter(|(word, _)| STATUSES.contains(word)) else {
+        return 0;
+    };
+    let code = text.strip_prefix(" [").and_then(|code| code.split([' ', ']']).next());
+    let code = code.filter(|code| CODES.contains(code)).map_or(0, |code| " [".len() + code.len());
+    line.len() - rest.len() + status.len() + code
+}
+
+/// `*`, or a tag as we use them.
+fn is_tag(word: &str) -> bool {
+    let number = word.strip_prefix(['a', 's']).unwrap_or_default();
+    word == "*" || ((1..=4).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// At most so many characters.
@@ -155,6 +218,30 @@ mod tests {
         }
         assert_eq!(Hidden::default().cover("x"), "x");
         assert_eq!(hidden.shown(&"é".repeat(9999)).chars().count(), LONGEST + 1);
+    }
+
+    #[test]
+    fn what_every_server_says_is_no_secret() {
+        for (secret, said, shown) in [
+            ("a", "NO [UNAVAILABLE] too many", "NO [UNAVAILABLE] too many"),
+            ("a", "a2 OK [READ-ONLY] a A, ab", "a2 OK [READ-ONLY] (secret) (secret), ab"),
+            ("é", "sé é és", "sé (secret) és"),
+            ("!a", "x!a !ab", "x(secret) !ab"),
+            ("limit", "a1 NO [LIMIT] limit reached", "a1 NO [LIMIT] (secret) reached"),
+            ("limit", "* BYE [limit]\r\n", "* BYE [limit]\r\n"),
+            ("read", "OK [READ-WRITE] xread", "OK [READ-WRITE] x(secret)"),
+            ("no", "NO no nobody", "NO (secret) nobody"),
+            ("bye", "BYE", "BYE"),
+            ("a12", "a12 BAD a12", "a12 BAD (secret)"),
+            // None of these is one of those words.
+            ("hunter2", "a1 NO [hunter2] [LIMIT hunter2]", "a1 NO [(secret)] [LIMIT (secret)]"),
+            ("hunter2", "NO [ALERT hunter2]", "NO [ALERT (secret)]"),
+            ("hunter2", "hunter2 NO [LIMIT]", "(secret) NO [LIMIT]"),
+            ("limit", "* LIST [LIMIT]", "* LIST [(secret)]"),
+            ("limit]", "NO [LIMIT] x", "NO [(secret) x"),
+        ] {
+            assert_eq!(hidden(secret).cover(said), shown, "{secret}: {said}");
+        }
     }
 
     proptest! {

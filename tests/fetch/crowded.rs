@@ -108,15 +108,19 @@ fn a_hundred_mailboxes_have_connections_and_no_more() {
 
 #[test]
 fn mailboxes_without_a_connection_share_one_and_are_asked_for() {
-    for refusal in [
-        "NO [LIMIT] Maximum number of connections exceeded",
-        "NO [ALERT] Too many simultaneous connections. (Failure)",
+    for (refusal, secret) in [
+        ("NO [LIMIT] Maximum number of connections exceeded", "secret"),
+        ("NO [ALERT] Too many simultaneous connections. (Failure)", "secret"),
+        // That it is not shown changes nothing.
+        ("NO [UNAVAILABLE] Too many", "a"),
+        ("NO [LIMIT] reached", "limit"),
+        ("NO [ALERT] Too many connections", "many"),
     ] {
         let names = ["INBOX", "a", "b", "c"].map(String::from).to_vec();
         let state = Arc::new(Mutex::new(State { names, most: 1, ..State::default() }));
         let url = listen(refusal, &state);
         let bench = Bench::new();
-        bench.write("pw", "secret\n");
+        bench.write("pw", format!("{secret}\n"));
         let login = ["--imap", &url, "--user", "u", "--password-file", "pw", "-C", "m", "--state", "state"];
         let stay = ["--idle=1h", "--poll", "200ms", "--timeout", "5s", "*"];
         let mut running = bench.cmd("mail-fetch").args(login).args(stay).timeout(60).spawn();

@@ -94,7 +94,8 @@ fn lines_and_lists_without_reason_are_refused() {
     let long = "x".repeat(9000);
     for (line, why) in [
         (format!("* LIST () \"/\" {}", "x".repeat(2 << 20)), "a line of more than 1 MiB"),
-        (format!("* SEARCH {}", "1 ".repeat(9 << 20)), "a line of more than 16 MiB"),
+        (format!("* SEARCH {}", "1 ".repeat(33 << 20)), "the server said more than 64 MiB"),
+        (format!("* SEARCH {}", "x".repeat(2 << 20)), "a line of more than 1 MiB"),
         (many + "a2 OK x\r\n", "more than 100000"),
         // It is no mailbox: there are none.
         (format!("* LIST () \"/\" \"{long}\"\r\na2 OK x\r\n"), ""),
@@ -111,6 +112,27 @@ fn lines_and_lists_without_reason_are_refused() {
         assert_eq!(ran.status, Some(if why.is_empty() { 0 } else { 76 }), "{why}: {}", ran.shown());
         ran.err_has(why);
     }
+}
+
+/// What a SEARCH over the largest mailboxes finds is one line.
+#[test]
+fn millions_of_messages_are_found() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("imap://{}", listener.local_addr().unwrap());
+    let running = fetch(&bench, &url).spawn();
+    let (mut out, mut lines) =
+        up_to(&listener, &format!("{LOGIN}{IN}{OPEN}").replace("1 EXISTS", "9 EXISTS"));
+    out.write_all(b"* SEARCH").unwrap();
+    let text: String = (1..=2_300_000).map(|uid| format!(" {uid}")).collect();
+    // Where it does not listen, what it says tells why.
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.write_all(b"\r\na3 OK\r\n");
+    let mut asked = String::new();
+    let _ = lines.read_line(&mut asked);
+    drop((out, lines, listener));
+    let ran = running.wait();
+    assert!(asked.contains("FETCH 1:2300000 "), "{asked}{}", ran.shown());
 }
 
 #[test]

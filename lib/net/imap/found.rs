@@ -4,6 +4,8 @@ use super::tap::invalid;
 
 /// No mailbox holds more; a range that says so costs four octets for each.
 const MOST: u64 = 10_000_000;
+/// The numbers begin before this: a tag and some words stand before them.
+const LONGEST_START: usize = 200;
 
 /// Takes in one of these responses, given in upper case and without `* `.
 pub(super) fn take(text: &str, found: &mut Vec<u32>) -> std::io::Result<()> {
@@ -38,6 +40,27 @@ pub(super) fn take(text: &str, found: &mut Vec<u32>) -> std::io::Result<()> {
     }
 }
 
+/// Cuts what came of such a line so that what is given is a line of its own, and so is what stays with what follows.
+/// `None` where it is no such line, or has no place for it.
+pub(super) fn cut(line: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let start = line.get(..LONGEST_START.min(line.len()))?.to_ascii_uppercase();
+    let (start, between) = match start.starts_with(b"* SEARCH ") {
+        true => ("* SEARCH ".len(), b' '),
+        false if start.starts_with(b"* ESEARCH ") => (memchr::memmem::find(&start, b" ALL ")? + 5, b','),
+        false => return None,
+    };
+    let all = line.get(start..)?;
+    // Other results may follow, with commas of their own; a space stands also before `(MODSEQ 17)` and in it.
+    let all = if between == b',' { all.split(|byte| *byte == b' ').next()? } else { all };
+    let is_place =
+        |three: &[u8]| three[0].is_ascii_digit() && three[1] == between && three[2].is_ascii_digit();
+    let at = start + 1 + all.windows(3).rposition(is_place)?;
+    let rest = [&line[..start], &line[at + 1..]].concat();
+    line.truncate(at);
+    line.extend_from_slice(b"\r\n");
+    Some(std::mem::replace(line, rest))
+}
+
 fn too_many() -> std::io::Error {
     invalid("the server says that it found more than 10 million messages")
 }
@@ -67,6 +90,36 @@ mod tests {
             let mut found = Vec::new();
             let done = take(text, &mut found);
             assert_eq!(done.ok().map(|()| found), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_says_the_same() {
+        for line in [
+            "* SEARCH 5 21 7\r\n",
+            "* search 5 21 (MODSEQ 92)\r\n",
+            "* ESEARCH (TAG \"A3\") UID ALL 5,21:23,7\r\n",
+            "* ESEARCH (TAG \"A3\") UID COUNT 7 ALL 5:6,21 MODSEQ 92,1\r\n",
+        ] {
+            let upper = line.to_ascii_uppercase();
+            let mut whole = Vec::new();
+            take(&upper[2..], &mut whole).unwrap();
+            let mut cuts = 0;
+            for end in 0..=upper.len() {
+                let (mut left, mut found) = (upper.as_bytes()[..end].to_vec(), Vec::new());
+                let mut lines: Vec<Vec<u8>> = cut(&mut left).into_iter().collect();
+                cuts += lines.len();
+                left.extend_from_slice(&upper.as_bytes()[end..]);
+                lines.push(left);
+                for line in lines {
+                    take(std::str::from_utf8(&line[2..]).unwrap().trim_end(), &mut found).unwrap();
+                }
+                assert_eq!(found, whole, "{line} cut before {end}");
+            }
+            assert!(cuts > 3, "{line}");
+        }
+        for line in ["", "* SEARCH", "* SEARCH 1", "* SEARCH  1", "* LIST 1 2 3", "* ESEARCH UID MIN 1,2"] {
+            assert_eq!(cut(&mut line.as_bytes().to_vec()), None, "{line}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Instant;
 
+use super::login::crowded;
 use super::tap::bracketed;
 use crate::error::{Error, Kind, Result};
 use crate::net::Wire;
@@ -30,6 +31,7 @@ pub(super) fn greet(wire: &mut Wire, hidden: &Hidden) -> Result<Vec<String>> {
         wrong(Kind::Protocol, "it says that we are logged in already (PREAUTH)")
     } else if upper.starts_with("* BYE") {
         wrong(Kind::Temporary, &format!("it turned us away: {}", hidden.shown(&line)))
+            .map_err(|error| crowded(error, &line))
     } else {
         wrong(
             Kind::Protocol,

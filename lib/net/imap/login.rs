@@ -230,20 +230,32 @@ impl Attempt<'_> {
     }
 }
 
+/// What an error says in the end where the server had no room for us.
+const CROWDED: &str = "it has too many connections, or too much to do";
+
 /// True if a connection was refused because there are too many, or too much to do: waiting helps, hammering does not.
 pub fn is_crowded(error: &Error) -> bool {
-    let said = error.to_string().to_ascii_uppercase();
+    error.kind() == Kind::Temporary && error.to_string().ends_with(CROWDED)
+}
+
+/// The error that comes of these words of the server, as it said them: what is shown of them tells less.
+pub(super) fn crowded(error: Error, said: &str) -> Error {
+    let said = said.to_ascii_uppercase();
     // RFC 5530, and what Gmail, Dovecot and others say.
     let words =
         ["[LIMIT]", "[INUSE]", "[UNAVAILABLE]", "TOO MANY", "SIMULTANEOUS", "MAXIMUM NUMBER OF CONNECTIONS"];
-    error.kind() == Kind::Temporary && words.iter().any(|word| said.contains(word))
+    match error.kind() == Kind::Temporary && words.iter().any(|word| said.contains(word)) {
+        true => error.hint(CROWDED),
+        false => error,
+    }
 }
 
 /// What the crate's errors mean. A NO is [`Kind::Refused`], or [`Kind::Temporary`] where its code says so (RFC 5530).
 pub(super) fn explain(words: String, why: Crate, shared: &Shared) -> Error {
     let shown = |text: &str| shared.hidden.shown(text);
     let goodbye = |bye: &str| {
-        Error::new(Kind::Temporary, words.clone(), format!("the server said goodbye: {}", shown(bye)))
+        let why = format!("the server said goodbye: {}", shown(bye));
+        crowded(Error::new(Kind::Temporary, words.clone(), why), bye)
     };
     match (why, shared.bye.as_deref()) {
         (Crate::Io(why), _) if why.kind() == std::io::ErrorKind::InvalidData => {
@@ -261,7 +273,7 @@ pub(super) fn explain(words: String, why: Crate, shared: &Shared) -> Error {
                 true => Kind::Temporary,
                 false => Kind::Refused,
             };
-            Error::new(kind, words, shown(&shared.status))
+            crowded(Error::new(kind, words, shown(&shared.status)), &shared.status)
         }
         (Crate::Validate(_), _) => {
             Error::new(Kind::Usage, words, "a name or password has a character that IMAP cannot carry")

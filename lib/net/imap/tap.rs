@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 use super::fetched::Fetched;
+use super::found;
 use super::line::Line;
 use crate::net::Wire;
 use crate::net::hidden::Hidden;
@@ -76,10 +77,8 @@ impl Shared {
     }
 }
 
-/// A line of a legal response is short; …
+/// A line of a legal response is short, but for what a SEARCH finds.
 const LONGEST_LINE: usize = 1 << 20;
-/// … but for what a SEARCH over a huge mailbox finds.
-const LONGEST_FOUND: usize = 16 << 20;
 
 enum State {
     Line,
@@ -186,14 +185,11 @@ impl Tap {
         self.partial.extend_from_slice(&available[..n]);
         self.from += n;
         if self.partial.len() > LONGEST_LINE {
-            let start = self.partial[..12].to_ascii_uppercase();
-            let is_found = start.starts_with(b"* SEARCH") || start.starts_with(b"* ESEARCH");
-            if !is_found || !available[..n].is_ascii() {
-                return Err(invalid("the server sent a line of more than 1 MiB"));
-            }
-            if self.partial.len() > LONGEST_FOUND {
-                return Err(invalid("the server sent a line of more than 16 MiB"));
-            }
+            // What a SEARCH over a huge mailbox finds is taken in by pieces.
+            let is_ours = self.response == Response::None && available[..n].is_ascii();
+            let piece = if is_ours { found::cut(&mut self.partial) } else { None };
+            let piece = piece.ok_or_else(|| invalid("the server sent a line of more than 1 MiB"))?;
+            self.judge(piece)?;
         }
         if end.is_some() {
             let line = std::mem::take(&mut self.partial);

@@ -5,7 +5,7 @@ use std::io;
 use super::invalid;
 
 /// So many octets of untagged data may come before the tagged answer, wanted messages left out. The longest legitimate
-/// ones are a SEARCH answer with millions of UIDs and a LIST of a hundred thousand mailboxes, some 20 MB each.
+/// ones are a SEARCH answer with seven million UIDs and a LIST of a hundred thousand mailboxes, some 60 and 20 MB.
 const MOST_SAID: u64 = 64 << 20;
 /// What keeping a response costs besides its octets.
 const KEEPING: u64 = 64;
